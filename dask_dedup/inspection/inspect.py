@@ -40,12 +40,12 @@ from dask_dedup.inspection.separation import (
     advise_separation,
     check_separations,
 )
-from dask_dedup.inspection.survey import InputSurvey, Survey, count_rows, survey_inputs
+from dask_dedup.inspection.survey import InputSurvey, Survey, survey_inputs
 from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
 from dask_dedup.particles.checks.micrograph_scales import check_extents
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
-from dask_dedup.particles.checks.pixel_size import check_pixel_size
+from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.checks.uids import check_uids
@@ -53,14 +53,14 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
     Inputs,
-    check_flip,
     find_units,
     read_exposures,
     with_matched_names,
 )
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
-from dask_dedup.particles.programs import CRYOSPARC, RELION
+from dask_dedup.particles.programs import CRYOSPARC, RELION, SYMMETRY_SOURCE
+from dask_dedup.pipeline.plan import count_micrographs
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
 _SEPARATION = 20.0
 _FILAMENTS = (CRYOSPARC.filament, RELION.filament)
-_SYMMETRY = ("sym_expand/src_uid",)
 
 
 def inspect(
@@ -308,11 +307,11 @@ def _describe(
         "uid": (roles.uid,),
         "half-set": (roles.half,),
         "filament": _FILAMENTS,
-        "symmetry source": _SYMMETRY,
+        "symmetry source": (SYMMETRY_SOURCE,),
     }
     if roles.groups:
         columns["groups"] = roles.groups
-    counts = count_rows(found.summaries)
+    counts = count_micrographs(found.summaries).rows
     shift = None
     if sample.shift is not None and len(sample) > 1:
         spacing = around.spacing.neighbours_begin if around and around.spacing else np.inf

@@ -15,6 +15,7 @@ from dask_dedup.inspection.neighbours import (
     clearly_larger,
     count_values,
     partners,
+    sample_pairs,
     shares,
 )
 from dask_dedup.inspection.offset import find_offset
@@ -95,15 +96,8 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
     order = np.argsort(lines[1])
     first = np.searchsorted(lines[1][order], lines[0] - radius, side="left")
     last = np.searchsorted(lines[1][order], lines[0] + radius, side="right")
-    votes = last - first
-    chosen = np.random.default_rng(0).permutation(len(one))
-    totals = np.cumsum(votes[chosen])
-    chosen = chosen[: max(1, int(np.searchsorted(totals, _VOTES)))]
-    mine = np.repeat(chosen, votes[chosen])
-    within = np.arange(mine.size) - np.repeat(
-        np.cumsum(votes[chosen]) - votes[chosen], votes[chosen]
-    )
-    a, b = one.points[mine], other.points[order[first[mine] + within]]
+    mine, theirs = sample_pairs(first, last - first, _VOTES)
+    a, b = one.points[mine], other.points[order[theirs]]
     near = (np.abs(a[:, 2:] - b[:, 2:]) <= radius).all(axis=1)
     sums = (a[:, 1] + b[:, 1])[near]
     if not sums.size:

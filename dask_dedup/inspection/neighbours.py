@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from dask_dedup.dedup.arrays import repeat_each
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.dedup.spacing import find_spacing
 from dask_dedup.inspection.contents import Neighbourhood
@@ -158,6 +159,20 @@ def count_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
     every = np.bincount(values)
     distinct = np.flatnonzero(every)
     return distinct, every[distinct]
+
+
+def sample_pairs(
+    first: NDArray[np.intp], count: NDArray[np.intp], most: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair each row i with the positions from ``first[i]`` on, ``count[i]`` of them. Return rows and positions, (p,).
+
+    Beyond about `most` pairs, rows are chosen at random, with all their pairs.
+    """
+    chosen = np.random.default_rng(0).permutation(count.size)
+    chosen = chosen[: max(1, int(np.searchsorted(np.cumsum(count[chosen]), most)))]
+    number, nth = repeat_each(count[chosen])
+    rows = chosen[number]
+    return rows, first[rows] + nth
 
 
 def clearly_larger(share: float, other: float, picks: int) -> bool:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.inspection.contents import OffsetTest
-from dask_dedup.inspection.neighbours import Centres, clearly_larger, count_values, partners, shares
+from dask_dedup.inspection.neighbours import (
+    Centres,
+    clearly_larger,
+    count_values,
+    partners,
+    sample_pairs,
+    shares,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,10 +99,5 @@ def _sample_differences(one: Centres, other: Centres) -> Floats:
     order: NDArray[np.intp] = np.argsort(other.micrograph, kind="stable")
     first = np.searchsorted(other.micrograph[order], one.micrograph, side="left")
     count = np.searchsorted(other.micrograph[order], one.micrograph, side="right") - first
-    chosen = np.random.default_rng(0).permutation(len(one))
-    chosen = chosen[: max(1, int(np.searchsorted(np.cumsum(count[chosen]), _PAIRS)))]
-    mine = np.repeat(chosen, count[chosen])
-    within = np.arange(mine.size) - np.repeat(
-        np.cumsum(count[chosen]) - count[chosen], count[chosen]
-    )
-    return np.asarray(other.points[order[first[mine] + within]] - one.points[mine])
+    mine, theirs = sample_pairs(first, count, _PAIRS)
+    return np.asarray(other.points[order[theirs]] - one.points[mine])

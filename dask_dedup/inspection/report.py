@@ -61,7 +61,7 @@ class Inspection:
             Function that spells the parameters in a message for another interface.
         """
         names = [each.name for each in fields(self) if each.name != "sample"]
-        values = {name: _plain(_as_dict(getattr(self, name)), spelled) for name in names}
+        values = {name: _plain(getattr(self, name), spelled) for name in names}
         separation = values.pop("separation")
         values["recommended_separation"] = separation.pop("recommended")
         values["kept_at"] = separation.pop("kept_at")
@@ -111,13 +111,9 @@ class Inspection:
         }
 
 
-def _as_dict(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_as_dict(part) for part in value]
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
 def _plain(value: Any, spelled: Callable[[str], str]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
         return {
             f"{key:g}" if isinstance(key, float) else str(key): _plain(part, spelled)

@@ -92,8 +92,7 @@ def _compare(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedInput])
 
 def _describe_separation(separation: SeparationAdvice) -> list[str]:
     """Return the lines on the recommended separation. They are wrapped by the caller."""
-    reason = separation.reason
-    lines = [f"separation: {reason.raw if isinstance(reason, Message) else reason}"]
+    lines = [f"separation: {Message(separation.reason).raw}"]
     if separation.kept_at:
         named = _choose_named(separation)
         kept = ", ".join(f"{at.kept:,} at {at.separation:g} {separation.unit}" for at in named)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.pipeline.plan import Census
 
 #: Distances are measured on whole micrographs with at most this many picks; everything is counted.
 PICKS_MEASURED = 250_000
@@ -89,22 +90,13 @@ class Survey:
     sampled: SampledMicrographs
 
 
-def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
-    """Return the number of rows on each micrograph, in all `summaries` together, (m,) int64."""
-    keys = np.concatenate([summary.micrographs for summary in summaries])
-    counts = np.concatenate([summary.counts for summary in summaries])
-    _, number = np.unique(keys, return_inverse=True)
-    return np.bincount(number, weights=counts).astype(np.int64)
-
-
 def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
     """Count all rows, and collect particle centres on a sample of micrographs.
 
     Rows are checked with the settings of `inputs`, and centres are computed with those of
     `measured`. `scores` names the score columns of each input.
     """
-    total = sum(table.rows for table in inputs.tables)
-    uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
+    uid_bits = (max(0, inputs.rows - 1) // UIDS_COMPARED).bit_length()
     sample = _Sample(len(inputs.tables))
     candidates: list[Picks] = []
     sampled: list[SampledMicrographs] = []
@@ -150,20 +142,21 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
                 one.scores[name] += more
             sample.add(summary.source, centres)
     samples, micrographs = sample.join()
-    summaries = [summary for one in found for summary in one.summaries]
-    every = count_rows(summaries).size
-    measured_picks = sum(map(len, samples))
-    counts = {"picks": measured_picks, "micrographs": micrographs, "of_micrographs": every}
-    picks = _take_sample(summaries, candidates)
+    census = count_micrographs([summary for one in found for summary in one.summaries])
+    counts = {
+        "picks": sum(map(len, samples)),
+        "micrographs": micrographs,
+        "of_micrographs": census.keys.size,
+    }
+    picks = _take_sample(census, candidates)
     sizes = SampledMicrographs.concatenate(sampled)
     sizes = sizes.take(np.isin(sizes.key, picks.micrograph)).firsts()
     repeated = find_repeated_uids(inputs, uids)
     return Survey(found, samples, counts, repeated, 1 << uid_bits, picks, sizes)
 
 
-def _take_sample(summaries: Sequence[ScanSummary], candidates: Sequence[Picks]) -> Picks:
+def _take_sample(census: Census, candidates: Sequence[Picks]) -> Picks:
     """Return the picks of the sample that a report shows, sorted by row id."""
-    census = count_micrographs(summaries)
     picks = Picks.concatenate(candidates)
     extents = None
     if census.rows.max(initial=0) > MOST_ON_ONE:
@@ -277,7 +270,7 @@ def _heights(
     shape = measured.roles[fragment.source].shape
     if shape:
         return Columns(rows, measured.tables[fragment.source].path).vectors(shape, 2)[:, 0]
-    if measured.micrographs is not None and measured.micrographs.shape is not None:
-        known = np.append(measured.micrographs.shape[:, 0], np.nan)
-        return known[measured.micrographs.find(micrographs)]
+    table = measured.micrographs
+    if table is not None and (known := table.shape_at(table.find(micrographs))) is not None:
+        return known[:, 0]
     return np.full(rows.num_rows, float(measured.params.micrograph_height or np.nan))

@@ -73,15 +73,9 @@ def describe(
 
 
 def _wrap_line(line: str) -> list[str]:
-    indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.wrap(
-        line.lstrip(),
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    text = line.lstrip()
+    indent = line[: len(line) - len(text)]
+    return _wrap_text(text, indent, f"{indent}  ")
 
 
 def _wrap(*labelled: tuple[str, str]) -> list[str]:
@@ -89,15 +83,20 @@ def _wrap(*labelled: tuple[str, str]) -> list[str]:
     return [
         line
         for label, text in labelled
-        for line in textwrap.wrap(
-            text,
-            _WIDTH,
-            initial_indent=f"  {label}",
-            subsequent_indent=" " * (2 + len(label)),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        for line in _wrap_text(text, f"  {label}", " " * (2 + len(label)))
     ]
+
+
+def _wrap_text(text: str, first: str, later: str) -> list[str]:
+    """Wrap a text. Its first line begins with `first`, the others with `later`."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 _UNITS = {
