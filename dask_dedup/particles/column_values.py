@@ -172,7 +172,7 @@ class Columns:
                 f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it. "
                 f"Cast it to text, or choose another {parameter('group_by')}."
             )
-        if not _is_text(column.type) and not pa.types.is_null(column.type):
+        if not is_text(column.type) and not pa.types.is_null(column.type):
             encoded = column.dictionary_encode().unify_dictionaries()
             chunks = [
                 pa.DictionaryArray.from_arrays(chunk.indices, _to_texts(chunk.dictionary))
@@ -200,10 +200,6 @@ def _to_texts(values: pa.Array) -> pa.Array:
     if (pa.types.is_timestamp(kind) or pa.types.is_time(kind)) and kind.unit != "s":
         return pc.replace_substring_regex(texts, r"\.?0+(Z|[+-]\d+)?$", r"\1")
     return texts
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _valid_rows(chunk: pa.Array) -> NDArray[np.intp]:

@@ -18,7 +18,7 @@ from dask_dedup.formats import (
     with_texts,
 )
 from dask_dedup.hints import parameter
-from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
+from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size, fractions_error
 from dask_dedup.particles.checks.roles import check_directions, check_min_scores, check_positions
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
@@ -81,6 +81,17 @@ class Inputs:
         before = np.cumsum(rows) - rows
         return before - before[np.searchsorted(source, source)]
 
+    def describe_row(self, fragment: int, row: int) -> str:
+        """Return the place of a row of a fragment for a message about its input: ``row 5``, with the file if needed."""
+        part = self.fragments[fragment]
+        path, row = part.locate(row)
+        return f"row {row}" if path == self.tables[part.source].path else f"{path} row {row}"
+
+    def parameter_of(self, name: str, source: int, value: float) -> str:
+        """Return the parameter `name` with a value for one input, for a message."""
+        several = len(self.tables) > 1
+        return parameter(name, {self.tables[source].path: value} if several else value)
+
     @classmethod
     def of(
         cls,
@@ -116,16 +127,11 @@ def make_inputs(
     roles, names = with_matched_names(tables, roles, params, exposures)
     micrographs = read_exposures(exposures, roles[0], params) if exposures else None
     roles = find_units(tables, roles, params, micrographs)
-    inputs = Inputs.of(tables, roles, params, micrographs)
-    voting = None
-    if params.counts_votes:
-        paths = [table.path for table in tables]
-        pickers = list(zip(paths, name_pickers(tables), strict=True))
-        voting = make_voting(pickers, params, left_out or {})
+    pickers = [*zip((table.path for table in tables), name_pickers(tables), strict=True)]
     inputs = replace(
-        inputs,
+        Inputs.of(tables, roles, params, micrographs),
         left_out=left_out or {},
-        voting=voting,
+        voting=make_voting(pickers, params, left_out or {}),
         names=names,
         psize_sources=psize_sources or {},
     )
@@ -383,17 +389,4 @@ def check_inputs(inputs: Inputs) -> None:
         raise InputError(
             f"{parameter('flip_y')} names input {unknown[0]}; inputs are numbered from 0 "
             f"to {count - 1}."
-        )
-
-
-def check_flip(
-    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
-) -> None:
-    """Check that the micrograph height is known, which is needed to flip y of coordinates in pixels."""
-    in_table = micrographs is not None and micrographs.shape is not None
-    if roles.unit == "pixel" and not params.micrograph_height and not in_table:
-        raise InputError(
-            f"{table}: {parameter('flip_y')} needs the height of the micrographs. Pass "
-            f"{parameter('micrograph_height')}, or {parameter('micrographs')}, a table with "
-            "micrograph_blob/shape."
         )

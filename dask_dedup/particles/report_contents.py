@@ -61,8 +61,7 @@ class ReportContents:
 
     def name_of(self, key: int) -> str:
         """Return the name of a micrograph, its path or its uid, with its group if it has one."""
-        found = self.names.get(key, MicrographName(key, ""))
-        return str(found._replace(name=found.name or found.path))
+        return self.names.get(key, MicrographName(key, "")).shown
 
 
 def bin_distances(distances: NDArray[np.float64], separation: float) -> Ints:

@@ -54,10 +54,7 @@ def _nanometre_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
                 and 0 < high < LEAST_PIXEL_SIZE
             ):
                 value = float(f"{10 * low:.6g}")
-                path = inputs.tables[summary.source].path
-                option = parameter(
-                    "coordinate_pixel_size", {path: value} if len(inputs.tables) > 1 else value
-                )
+                option = inputs.parameter_of("coordinate_pixel_size", summary.source, value)
                 return f" If the pixel size is in nanometres, pass {option}."
     return ""
 
@@ -67,16 +64,12 @@ def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Proble
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
-        fragment, table = inputs.fragments[summary.fragment], inputs.tables[summary.source]
         for problem in problems:
             kind = (summary.source, problem.what, problem.column)
             sums[kind] = sums[kind] + problem if kind in sums else problem
             rows = first.setdefault(kind, [])
             for row in problem.first[: NAMED_ROWS - len(rows)]:
-                path, row_in_file = fragment.locate(row)
-                rows.append(
-                    f"{path} row {row_in_file}" if path != table.path else f"row {row_in_file}"
-                )
+                rows.append(inputs.describe_row(summary.fragment, row))
     return [
         f"{inputs.tables[kind[0]].path}: {_problem_text(problem, first[kind])}"
         for kind, problem in sums.items()

@@ -1,4 +1,4 @@
-"""Check that the pixel size of an input is known before it is read."""
+"""Check that the pixel size and the height of an input's micrographs are known before it is read."""
 
 from __future__ import annotations
 
@@ -52,6 +52,19 @@ def check_pixel_size(
         raise InputError(
             f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
             f"{parameter('micrographs')}, a table with micrograph_blob/shape."
+        )
+
+
+def check_flip(
+    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
+) -> None:
+    """Check that the micrograph height is known, which is needed to flip y of coordinates in pixels."""
+    in_table = micrographs is not None and micrographs.shape is not None
+    if roles.unit == "pixel" and not params.micrograph_height and not in_table:
+        raise InputError(
+            f"{table}: {parameter('flip_y')} needs the height of the micrographs. Pass "
+            f"{parameter('micrograph_height')}, or {parameter('micrographs')}, a table with "
+            "micrograph_blob/shape."
         )
 
 

@@ -43,9 +43,9 @@ class InputScale(NamedTuple):
     def text(self) -> str:
         """The pixel size and its source as marked-up text: ``1.35 A (rlnMicrographPixelSize)``."""
         if self.least is None or self.greatest is None:
-            return _raw(self.source)
+            return Message(self.source).raw
         low, high = f"{self.least:g}", f"{self.greatest:g}"
-        return f"{low if low == high else f'{low} to {high}'} A ({_raw(self.source)})"
+        return f"{low if low == high else f'{low} to {high}'} A ({Message(self.source).raw})"
 
     def to_dict(self) -> dict[str, float | str | None]:
         """Return the pixel size and its source for JSON."""
@@ -54,13 +54,8 @@ class InputScale(NamedTuple):
 
 def find_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[InputScale]:
     """Return the pixel size used for each input, and its source."""
-    ranges: list[dict[int, tuple[float, float]]] = [{} for _ in inputs.tables]
-    for summary in summaries:
-        mine = ranges[summary.source]
-        for source, (low, high) in summary.psize.items():
-            least, greatest = mine.get(source, (np.inf, -np.inf))
-            mine[source] = (float(np.fmin(least, low)), float(np.fmax(greatest, high)))
-    return [_describe(inputs, number, found) for number, found in enumerate(ranges)]
+    of_input = by_source(summaries)
+    return [_describe(inputs, number, of_input[number]) for number in range(len(inputs.tables))]
 
 
 def describe_scales(inputs: Inputs, scales: Sequence[InputScale]) -> Message:
@@ -78,7 +73,7 @@ def describe_scales(inputs: Inputs, scales: Sequence[InputScale]) -> Message:
     return Message(f"pixel size: {'; '.join(shown[:_LISTED])}{rest}")
 
 
-def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]]) -> InputScale:
+def _describe(inputs: Inputs, number: int, summaries: Sequence[ScanSummary]) -> InputScale:
     roles = inputs.roles[number]
     if roles.stored_unit == "angstrom":
         return InputScale(None, None, "coordinates in angstrom")
@@ -98,15 +93,17 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
         else Message(parameter("micrograph_pixel_size")),
         UNKNOWN: "unknown",
     }
-    known = [pair for pair in ranges.values() if pair[0] <= pair[1]]
-    source = Message("; ".join(_raw(names[number]) for number in sorted(ranges)) or "no rows")
-    if not known:
-        return InputScale(None, None, source)
-    return InputScale(min(low for low, _ in known), max(high for _, high in known), source)
+    used = sorted({each for summary in summaries for each in summary.psize})
+    source = Message("; ".join(Message(names[each]).raw for each in used) or "no rows")
+    low, high = _join(pair for summary in summaries for pair in summary.psize.values())
+    return InputScale(None, None, source) if np.isnan(low) else InputScale(low, high, source)
 
 
-def _raw(text: str) -> str:
-    return text.raw if isinstance(text, Message) else text
+def _join(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the least and the greatest value of several ranges. NaN stands for a range without values."""
+    known = np.array([*ranges]).reshape(-1, 2)
+    known = known[np.isfinite(known).all(axis=1)]
+    return (float(known.min()), float(known.max())) if known.size else (np.nan, np.nan)
 
 
 def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
@@ -150,13 +147,6 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
         raise no_pixel_size(roles, table.path, table.schema.names)
 
 
-def _coordinate_range(summaries: Sequence[ScanSummary]) -> tuple[float, float]:
-    """Return the least and greatest stored coordinate of RELION; NaN if there is none."""
-    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
-    ranges = ranges[np.isfinite(ranges).all(axis=1)]
-    return (float(ranges.min()), float(ranges.max())) if ranges.size else (np.nan, np.nan)
-
-
 def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
     """Return warnings if all coordinates are 0, or if most fractions of the micrograph are beyond 0 to 1."""
     roles, lines = inputs.roles[source], []
@@ -178,7 +168,7 @@ def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSumma
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
     """Raise InputError if a table of fractions has other coordinates, too."""
     roles, path = inputs.roles[source], inputs.tables[source].path
-    low, high = _coordinate_range(summaries)
+    low, high = _join(summary.coordinates for summary in summaries)
     if roles.unit == "volume" and (low < 0 or high > 1):
         outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
         raise InputError(
@@ -194,7 +184,7 @@ def _check_not_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanS
     roles, path = inputs.roles[source], inputs.tables[source].path
     if not needs_pixel_size(roles, inputs.params) or roles.overrides_psize:
         return
-    low, high = _coordinate_range(summaries)
+    low, high = _join(summary.coordinates for summary in summaries)
     names = " ".join(roles.position)
     if roles.unit == "pixel" and low >= 0 and high <= 1:
         raise fractions_error(roles, path)
@@ -237,15 +227,14 @@ def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary
     if one is None or roles.image is None:
         return
     rows = sum(summary.two_readings.rows for summary in found if summary.two_readings)
-    path, row = inputs.fragments[found[0].fragment].locate(one.first)
-    where = f"row {row}" if path == table.path else f"{path} row {row}"
+    where = inputs.describe_row(found[0].fragment, one.first)
     tables = inputs.micrographs.path if inputs.micrographs else roles.psize_mic
     ways = []
     for name, psize in ((tables, one.micrograph_psize), (roles.image.psize, one.image_psize)):
         near = f", nearest neighbour {one.nearest * psize:.4g} A" if one.nearest > 0 else ""
         ways.append(f"{name} ({psize:g} A{near})")
     options = [
-        parameter("coordinate_pixel_size", {table.path: psize} if len(inputs.tables) > 1 else psize)
+        inputs.parameter_of("coordinate_pixel_size", source, psize)
         for psize in (one.micrograph_psize, one.image_psize)
     ]
     raise InputError(
@@ -290,10 +279,9 @@ def _from_tables(
     }
     found = []
     for number, name in names.items():
-        pairs = np.array([s.psize[number] for s in summaries if number in s.psize]).reshape(-1, 2)
-        pairs = pairs[np.isfinite(pairs).all(axis=1)]
-        if pairs.size:
-            found.append((name, float(pairs.min()), float(pairs.max())))
+        low, high = _join(s.psize[number] for s in summaries if number in s.psize)
+        if not np.isnan(low):
+            found.append((name, low, high))
     return found
 
 
@@ -311,16 +299,15 @@ def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]
             if max(abs(low / given - 1), abs(high / given - 1)) > _NOTABLE:
                 option = parameter("micrograph_pixel_size", f"{given:g}")
                 lines.append(f"{option} was not used, because {name} has {low:g} to {high:g} A")
-    stored = np.array([summary.stored_psize for summary in summaries]).reshape(-1, 2)
-    stored = stored[np.isfinite(stored)]
+    least, greatest = _join(summary.stored_psize for summary in summaries)
     column = inputs.roles[source].psize_mic
-    if inputs.micrographs and stored.size:
+    if inputs.micrographs and not np.isnan(least):
         for name, low, high in used:
-            off = max(abs(low / stored.min() - 1), abs(high / stored.max() - 1))
+            off = max(abs(low / least - 1), abs(high / greatest - 1))
             if name == inputs.micrographs.path and off > _NOTABLE:
                 lines.append(
                     f"the pixel sizes of {name} ({low:g} to {high:g} A) were used, but {column} has "
-                    f"{stored.min():g} to {stored.max():g} A. If the coordinates are in pixels of "
-                    f"{column}, pass {parameter('coordinate_pixel_size', f'{stored.min():g}')}"
+                    f"{least:g} to {greatest:g} A. If the coordinates are in pixels of "
+                    f"{column}, pass {parameter('coordinate_pixel_size', f'{least:g}')}"
                 )
     return lines

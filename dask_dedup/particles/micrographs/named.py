@@ -32,9 +32,8 @@ def find_micrograph(
     bare: dict[str, list[int]] = {}
     for key in keys:
         if key in names:
-            stored = names[key].name or names[key].path
-            by_name[str(names[key]._replace(name=stored))] = key
-            bare.setdefault(bare_name(stored), []).append(key)
+            by_name[names[key].shown] = key
+            bare.setdefault(bare_name(names[key].name or names[key].path), []).append(key)
     alike = bare.get(bare_name(name), [])
     if name in by_name:
         return by_name[name]
