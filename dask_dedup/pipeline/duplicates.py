@@ -67,25 +67,19 @@ def pandas_metadata(schema: pa.Schema) -> str:
 _PANDAS = pandas_metadata(DUPLICATES_SCHEMA)
 
 
-def group_names(params: DedupParams) -> list[str]:
-    """Return the name in ``duplicates`` of each group column: ``group_NAME`` if NAME is another column there."""
-    taken = DUPLICATES_SCHEMA.names
-    return [f"group_{name}" if name in taken else name for name in params.group_columns]
-
-
-def duplicates_schema(params: DedupParams) -> pa.Schema:
-    """Return the columns of ``duplicates``: those of `DUPLICATES_SCHEMA`, then the group columns as text."""
-    groups = [pa.field(name, pa.string()) for name in group_names(params)]
-    return pa.schema([*DUPLICATES_SCHEMA, *groups])
+def with_groups(schema: pa.Schema, params: DedupParams) -> pa.Schema:
+    """Return columns, and after them the group columns as text: ``group_NAME`` if there is another column NAME."""
+    names = [f"group_{name}" if name in schema.names else name for name in params.group_columns]
+    return pa.schema([*schema, *(pa.field(name, pa.string()) for name in names)])
 
 
 def duplicates_table(
     inputs: Inputs,
     rejections: Rejections,
     micrographs: pa.ChunkedArray,
-    groups: Sequence[pa.Array] = (),
+    groups: Sequence[pa.Array],
 ) -> pa.Table:
-    """Make the Arrow table of rejected particles and their winners, with the columns of `duplicates_schema`.
+    """Make the Arrow table of rejected particles and their winners: the columns of `DUPLICATES_SCHEMA`, and `groups`.
 
     `micrographs` and `groups` hold the micrograph and the group values of each rejected particle.
     """
@@ -96,9 +90,6 @@ def duplicates_table(
     every = np.ones(len(rejections), dtype=bool)
     file, row = locate(inputs, rejections.row_id, every)
     winner_file, winner_row = locate(inputs, rejections.winner_row_id, has_winner)
-    encoded = micrographs
-    if not pa.types.is_dictionary(micrographs.type):
-        encoded = micrographs.dictionary_encode()
     columns = [
         _reasons(rejections),
         from_numpy(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
@@ -110,7 +101,7 @@ def duplicates_table(
         from_numpy(rejections.winner_standing, ~np.isnan(rejections.winner_standing)),
         from_numpy(rejections.votes.astype(np.int16), rejections.votes > 0),
         from_numpy(rejections.winner_votes.astype(np.int16), rejections.winner_votes > 0),
-        encoded.cast(pa.dictionary(pa.int32(), pa.string())),
+        micrographs.dictionary_encode().cast(pa.dictionary(pa.int32(), pa.string())),
         input_names(inputs, source, every),
         input_names(inputs, winner_source, has_winner),
         file,
@@ -121,7 +112,7 @@ def duplicates_table(
         from_numpy(rejections.winner_half, rejections.winner_half != NO_HALF),
         *groups,
     ]
-    names = duplicates_schema(inputs.params).names
+    names = with_groups(DUPLICATES_SCHEMA, inputs.params).names
     return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
 
 

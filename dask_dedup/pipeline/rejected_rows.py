@@ -89,9 +89,7 @@ def find_rejected_rows(
 
 def located(table: pa.Table, name: str, folder: str) -> pa.Table:
     """Return the table with the relative paths in the column `name` below `folder`."""
-    column = table.column(name).combine_chunks()
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
+    column = table.column(name).combine_chunks().dictionary_encode()
     paths = [
         None if text is None else under(folder, text) for text in column.dictionary.to_pylist()
     ]

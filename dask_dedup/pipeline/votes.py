@@ -9,14 +9,13 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, from_strings
 from dask_dedup.output.checkpoints import VoteCounts
-from dask_dedup.pipeline.duplicates import input_names, locate, pandas_metadata
+from dask_dedup.pipeline.duplicates import input_names, locate, pandas_metadata, with_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.params import DedupParams
     from dask_dedup.dedup.votes import Votes
     from dask_dedup.dedup.voting import Voting
     from dask_dedup.particles.inputs import Inputs
@@ -44,21 +43,14 @@ VOTES_SCHEMA = pa.schema(
 _PANDAS = pandas_metadata(VOTES_SCHEMA)
 
 
-def votes_schema(params: DedupParams) -> pa.Schema:
-    """Return the columns of ``votes``: those of `VOTES_SCHEMA`, then the group columns as text."""
-    taken = VOTES_SCHEMA.names
-    names = [f"group_{name}" if name in taken else name for name in params.group_columns]
-    return pa.schema([*VOTES_SCHEMA, *(pa.field(name, pa.string()) for name in names)])
-
-
 def votes_table(
     inputs: Inputs,
     voting: Voting,
     votes: Votes,
     micrographs: pa.ChunkedArray,
-    groups: Sequence[pa.Array] = (),
+    groups: Sequence[pa.Array],
 ) -> pa.Table:
-    """Make the Arrow table of votes, with the columns of `votes_schema`.
+    """Make the Arrow table of votes, with the columns of `VOTES_SCHEMA` and `groups`.
 
     `micrographs` and `groups` hold the micrograph and the group values of each row.
     """
@@ -66,13 +58,10 @@ def votes_table(
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
     file, row = locate(inputs, votes.row_id, every)
     voter_file, voter_row = locate(inputs, votes.voter_row_id, every)
-    encoded = micrographs
-    if not pa.types.is_dictionary(micrographs.type):
-        encoded = micrographs.dictionary_encode()
     pickers = from_strings(list(voting.pickers))
     columns = [
         from_numpy(votes.uid, with_uid[votes.source]),
-        encoded.cast(pa.dictionary(pa.int32(), pa.string())),
+        micrographs.dictionary_encode().cast(pa.dictionary(pa.int32(), pa.string())),
         input_names(inputs, votes.source, every),
         file,
         row,
@@ -89,7 +78,7 @@ def votes_table(
         from_numpy(votes.distance),
         *groups,
     ]
-    names = votes_schema(inputs.params).names
+    names = with_groups(VOTES_SCHEMA, inputs.params).names
     return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
 
 

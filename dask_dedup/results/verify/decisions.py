@@ -17,9 +17,9 @@ import pyarrow as pa
 from dask_dedup.dedup.picks import fragment_of, row_of
 from dask_dedup.output.layout import DUPLICATES, VOTES
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.pipeline.duplicates import OUTVOTED, duplicates_schema
+from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA, OUTVOTED, with_groups
 from dask_dedup.pipeline.job import ALGORITHM
-from dask_dedup.pipeline.votes import votes_schema
+from dask_dedup.pipeline.votes import VOTES_SCHEMA
 from dask_dedup.results.verify.batch import Batch
 from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,
@@ -115,10 +115,14 @@ def check_decisions(
         totals = run.manifest["totals"]
         _check_algorithm(run)
         parts = find_parts(run, inputs)
-        duplicates = DatasetFiles.of(parts[DUPLICATES], duplicates_schema(params), run.folder)
+        duplicates = DatasetFiles.of(
+            parts[DUPLICATES], with_groups(DUPLICATES_SCHEMA, params), run.folder
+        )
         votes = None
         if inputs.voting:
-            votes = DatasetFiles.of(parts[VOTES], votes_schema(params), run.folder, repeated=True)
+            votes = DatasetFiles.of(
+                parts[VOTES], with_groups(VOTES_SCHEMA, params), run.folder, repeated=True
+            )
         findings = examine_decisions(inputs, duplicates, votes, pool)
     except FAULTS as error:
         return [Check.failed(name, error) for name in decision_checks(run)], None

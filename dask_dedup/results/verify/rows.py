@@ -19,7 +19,7 @@ from dask_dedup.arrow import map_children, without_views
 from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.pipeline.duplicates import OUTVOTED, duplicates_schema
+from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA, OUTVOTED, with_groups
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.conversions import compare_conversion, count_rows
 from dask_dedup.results.verify.dataset_files import DatasetFiles
@@ -73,7 +73,7 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, list[Pat
 def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
-    listed = duplicates_schema(inputs.params)
+    listed = with_groups(DUPLICATES_SCHEMA, inputs.params)
     duplicates = DatasetFiles.of(parts[DUPLICATES], listed, run.folder)
     check_types(run, inputs)
     if run.lacks_particles:
