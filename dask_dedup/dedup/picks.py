@@ -117,3 +117,5 @@ class Picks(RowTable):
 
 
 Picks.dtypes = dtypes_of(Picks, "u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8", "u2")
+#: Memory of a pick.
+PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())

@@ -93,17 +93,22 @@ def to_json(values: Any, indent: str = "") -> str:
     return f"{opening}\n{inner}{joined}\n{indent}{closing}"
 
 
+def digest_of(values: object) -> str:
+    """Return a hash of JSON values, in hexadecimal."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of JSON values with their checksum added."""
-    return {**values, CHECKSUM: _digest(values)}
+    return {**values, CHECKSUM: _checksum(values)}
 
 
 def checksum_ok(values: dict[str, Any]) -> bool:
     """Return whether JSON values contain a checksum that matches them."""
-    return values.get(CHECKSUM) == _digest(values)
+    return values.get(CHECKSUM) == _checksum(values)
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _checksum(values: dict[str, Any]) -> str:
     # Through JSON first: number keys become text, which changes their order.
     plain = json.loads(json.dumps({key: values[key] for key in values if key != CHECKSUM}))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return digest_of(plain)

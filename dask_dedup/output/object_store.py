@@ -30,11 +30,10 @@ from dask_dedup.output.layout import (
     TABLES,
     VERIFICATION,
 )
-from dask_dedup.output.manifest import find_manifest, read_manifest, same_result, to_json
+from dask_dedup.output.manifest import digest_of, find_manifest, read_manifest, same_result, to_json
 from dask_dedup.output.store import (
     TOKEN,
     ResultStore,
-    digest_of,
     draft_files,
     token_of,
     tokens_of,

@@ -10,7 +10,6 @@ Only this package and `storage` distinguish the two.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -304,11 +303,6 @@ def tokens_of(manifest: dict[str, Any]) -> set[str]:
     if not manifest["run_token"]:
         return set()
     return {manifest["run_token"], *(entry["path"].split("/")[1] for entry in manifest["outputs"])}
-
-
-def digest_of(parts: object) -> str:
-    """Return a hash of JSON values, in hexadecimal. Tokens are its first digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def draft_files(folder: Path) -> list[Path]:

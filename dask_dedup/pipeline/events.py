@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.picks import PICK_BYTES
 from dask_dedup.monitoring.progress import STAGES
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 NAMED = 200
 LISTED_PARTITIONS = 2_000
 NAME_LENGTH = 200
-
-_PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 
 
 def started(job: Job, output: str, executor: str, stages: Sequence[str] = tuple(STAGES)) -> Event:
@@ -67,7 +65,7 @@ def scanned(summary: ScanSummary, seconds: float) -> Event:
 
 def collected(number: int, picks: int, seconds: float) -> Event:
     """Return the event for a fragment whose picks were collected for the shuffle."""
-    return _done("collected", number, picks, seconds, bytes=picks * _PICK_BYTES)
+    return _done("collected", number, picks, seconds, bytes=picks * PICK_BYTES)
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:

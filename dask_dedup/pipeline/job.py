@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from dask_dedup.formats.parquet.encoding import COMPRESSIONS, SAMPLE_ROWS, choos
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
 from dask_dedup.output.layout import KEPT, PARTICLES, TABLES, VOTES
+from dask_dedup.output.manifest import digest_of
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.pipeline.partitions import NO_PARTITIONS, partition_by_columns, partition_like
 from dask_dedup.storage.files import status_of
@@ -231,7 +230,7 @@ def make_run_id(
         "micrographs": identity(exposures) if exposures else None,
         **({"partition_by": settings.partition_by} if settings.partition_by else {}),
     }
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    return digest_of(request)
 
 
 def find_changed(inputs: Inputs) -> str | None:

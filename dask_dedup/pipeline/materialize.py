@@ -18,20 +18,20 @@ from dask_dedup.output.manifest import (
     CHECKSUM,
     DUPLICATES_ONLY,
     MATERIALIZED,
+    digest_of,
     lacks_particles,
     read_manifest,
     same_result,
     with_checksum,
 )
-from dask_dedup.output.store import digest_of
 from dask_dedup.particles.scanned_sample import limit_picks
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor
 from dask_dedup.pipeline.failure import translate_errors
-from dask_dedup.pipeline.job import check_unchanged, find_changed
+from dask_dedup.pipeline.job import check_unchanged
 from dask_dedup.pipeline.manifest_content import list_outputs, versions
 from dask_dedup.pipeline.rejected_rows import find_rejected_rows
-from dask_dedup.pipeline.resume import find_written
+from dask_dedup.pipeline.resume import close_failed, find_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,9 +153,8 @@ def add_particles(
         complete = _complete(job, manifest, checkpoints, token, began)
         return store.add_tables(staging, complete, manifest)
     except BaseException as error:
-        reusable = not isinstance(error, InputError)
-        finished = store.close_failed(staging, rows, lambda: reusable and not find_changed(inputs))
-        if finished is None or not isinstance(error, Exception):
+        finished = close_failed(store, staging, inputs, error)
+        if finished is None:
             raise
         return finished
 

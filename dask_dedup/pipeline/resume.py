@@ -1,17 +1,20 @@
-"""Find the fragments that an interrupted run has written already."""
+"""Resume a run: find the fragments that are written already, and keep those of a run that fails."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dask_dedup.errors import InputError
 from dask_dedup.pipeline import events
+from dask_dedup.pipeline.job import find_changed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.output.store import ResultStore
+    from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
 
@@ -33,3 +36,16 @@ def find_written(
     for checkpoint in done:
         executor.emit({"run": job.attempt, **events.written(checkpoint, 0.0)})
     return done
+
+
+def close_failed(
+    store: ResultStore, staging: Path, inputs: Inputs, error: BaseException
+) -> dict[str, Any] | None:
+    """Keep what a run has written before this error, if the same command can resume it.
+
+    Return the manifest if a concurrent run with the same token has finished, so that the error does not matter.
+    """
+    reusable = not isinstance(error, InputError)
+    rows = [fragment.rows for fragment in inputs.fragments]
+    finished = store.close_failed(staging, rows, lambda: reusable and not find_changed(inputs))
+    return finished if isinstance(error, Exception) else None

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.errors import InputError
 from dask_dedup.formats import find_notes
 from dask_dedup.formats.star.lines import scanning_with
 from dask_dedup.hints import Message
@@ -30,7 +29,7 @@ from dask_dedup.particles.voters import find_voters
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.failure import translate_errors
-from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
+from dask_dedup.pipeline.job import check_unchanged, make_job, make_run_id
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
 from dask_dedup.pipeline.materialize import add_particles, materialize_result
 from dask_dedup.pipeline.opening import open_inputs
@@ -38,7 +37,7 @@ from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
-from dask_dedup.pipeline.resume import find_written
+from dask_dedup.pipeline.resume import close_failed, find_written
 from dask_dedup.pipeline.rule import describe_rule
 from dask_dedup.pipeline.separation import (
     FoundSpacing,
@@ -364,13 +363,8 @@ class _Run:
                 )
             committed = store.commit(staging, manifest, self.replaced)
         except BaseException as error:
-            reusable = not isinstance(error, InputError)
-            finished = store.close_failed(
-                staging,
-                [fragment.rows for fragment in inputs.fragments],
-                lambda: reusable and not find_changed(inputs),
-            )
-            if finished is None or not isinstance(error, Exception):
+            finished = close_failed(store, staging, inputs, error)
+            if finished is None:
                 raise
             return finished, True
         return committed, committed != manifest

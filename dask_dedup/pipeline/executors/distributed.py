@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from distributed import span
 
+from dask_dedup.dedup.picks import PICK_BYTES
 from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS, TOPIC
 from dask_dedup.particles.checks.uids import RepeatedUids, find_bounds
@@ -32,11 +33,7 @@ from dask_dedup.pipeline.executors.batching import (
     pieces_of,
 )
 from dask_dedup.pipeline.executors.finished_tasks import FinishedTasks
-from dask_dedup.pipeline.executors.memory import (
-    PICK_BYTES,
-    choose_held,
-    memory_for_picks,
-)
+from dask_dedup.pipeline.executors.memory import choose_held, memory_for_picks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from itertools import accumulate
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.picks import PICK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ _MACHINE_SHARE, _UNCHECKED_BYTES = 0.5, 2**30
 
 #: Bytes of picks that a worker holds or shuffles in memory: for each thread at most, and as a share of its limit.
 _PICKS_BYTES, _PICKS_SHARE = 2**28, 0.08
-PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 #: Scratch folders named in a message.
 _SHOWN_FOLDERS = 4
 
