@@ -14,7 +14,7 @@ from dask_dedup.dedup.rank import rank_keys, standings
 from dask_dedup.dedup.votes import CountedVotes, Votes, count_votes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -133,13 +133,6 @@ class DecisionCounts:
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as a dict for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore counts from the dict that `to_dict` returned, also after a round trip through JSON."""
-        densest = tuple((key, picks, rejected) for key, picks, rejected in values["densest"])
-        by_fraction = tuple(values["by_fraction"])
-        return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
 @dataclass(frozen=True, slots=True)

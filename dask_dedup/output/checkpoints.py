@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.decide import DecisionCounts
 from dask_dedup.formats import OutputFile
@@ -42,12 +42,6 @@ class PairCounts:
     lost_to: tuple[int, ...] = ()
     distances: tuple[int, ...] = ()
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restore counts from JSON."""
-        lists = {name: tuple(values[name]) for name in ("lost_to", "distances")}
-        return cls(**{**values, **lists})
-
 
 @dataclass(frozen=True, slots=True)
 class VoteCounts:
@@ -72,13 +66,6 @@ class VoteCounts:
     unseen: int
     voters: tuple[int, ...]
     coincident: tuple[tuple[int, int, int], ...]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restore counts from JSON."""
-        names = ("by_votes", "by_pickers", "coincident")
-        lists = {name: tuple(map(tuple, values[name])) for name in names}
-        return cls(**{**values, **lists, "voters": tuple(values["voters"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +95,21 @@ class FragmentCheckpoint:
     rows: int
     kept: int
     rejected: int
-    outvoted: int
-    pairs: PairCounts
-    votes: VoteCounts | None
-    sample: str
-    counts: DecisionCounts
-    files: dict[str, tuple[OutputFile, ...]]
+    outvoted: int = 0
+    pairs: PairCounts = field(default_factory=PairCounts)
+    votes: VoteCounts | None = None
+    sample: str = ""
+    counts: DecisionCounts = field(default_factory=DecisionCounts)
+    files: dict[str, tuple[OutputFile, ...]] = field(default_factory=dict)
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Serialize the checkpoint to JSON text that includes a checksum."""
         return json.dumps(with_checksum(asdict(self)))
+
+
+#: The counts in a checkpoint.
+_COUNTS = {"pairs": PairCounts, "votes": VoteCounts, "counts": DecisionCounts}
 
 
 def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | None:
@@ -128,10 +119,9 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
         if not checksum_ok(values):
             return None
         del values[CHECKSUM]
-        values["pairs"] = PairCounts.from_dict(values["pairs"])
-        if values["votes"]:
-            values["votes"] = VoteCounts.from_dict(values["votes"])
-        values["counts"] = DecisionCounts.from_dict(values["counts"])
+        for name, kind in _COUNTS.items():
+            if values[name]:
+                values[name] = kind(**{key: _as_tuple(each) for key, each in values[name].items()})
         values["files"] = {
             table: tuple(OutputFile(**file) for file in files)
             for table, files in values["files"].items()
@@ -141,3 +131,8 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
         return None
     of_fragment = (fragment.number, fragment.source, fragment.rows)
     return found if (found.fragment, found.source, found.rows) == of_fragment else None
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return a tuple in place of a list, and of the lists in it."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

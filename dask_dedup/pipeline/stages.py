@@ -5,9 +5,10 @@ Any stage may run twice, because its results and files depend only on its argume
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.monitoring.progress import LISTED
 from dask_dedup.output import open_staging
-from dask_dedup.output.checkpoints import FragmentCheckpoint, PairCounts
+from dask_dedup.output.checkpoints import FragmentCheckpoint
 from dask_dedup.output.layout import (
     CHECKPOINTS,
     KEPT,
@@ -48,7 +49,7 @@ from dask_dedup.pipeline.votes import tally_votes
 from dask_dedup.storage.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.sample import SampleChoice
-    from dask_dedup.pipeline.fragment_files import ReadColumns
+    from dask_dedup.pipeline.fragment_files import Files, ReadColumns
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.rejected_rows import RejectedRows
@@ -226,60 +227,57 @@ def write_fragment(
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
     _check_decisions(job.inputs, plan, fragment, rejections, keep)
-    store, staging = open_staging(job.staging)
-    with store.draft(staging) as draft:
-        for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
-            (draft / folder).mkdir(parents=True)
+    with _drafting(job) as draft:
         files = write_particles(job, number, columns, keep, draft) if job.writes_particles else {}
         files |= write_listings(job, number, columns, decisions, micrograph, draft)
         paths = _paths(job.inputs, fragment, columns, decided.sampled)
         notes = note_rows(job.inputs, decided.sampled, decisions, paths)
         notes.write(draft / notes_name(number))
-        staged = [*(draft / PIECES).iterdir(), draft / notes_name(number)]
-        checkpoint = FragmentCheckpoint(
-            fragment=number,
-            source=fragment.source,
-            rows=fragment.rows,
-            kept=_rows_in(files.get(KEPT), int(keep.sum())),
-            rejected=_rows_in(files.get(REJECTED), len(rejections)),
+        return _write_checkpoint(
+            *(fragment, keep, files, draft),
             outvoted=int(np.count_nonzero(rejections.votes)),
             pairs=count_pairs(job.inputs, rejections),
             votes=tally_votes(job.inputs, decisions.votes),
             sample=digest_of(plan.sample),
             counts=decided.counts,
-            files=files,
-            pieces={str(file.relative_to(draft)): sha256_of(file) for file in staged},
         )
-        (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
-    return checkpoint
 
 
 def split_fragment(job: Job, number: int, rejected: RejectedRows) -> FragmentCheckpoint:
     """Write the kept and rejected rows of a fragment, whose duplicates have been listed before."""
     fragment = job.inputs.fragments[number]
     keep = rejected.read_kept(fragment)
+    with _drafting(job) as draft:
+        files = write_particles(job, number, column_reader(job, number), keep, draft)
+        return _write_checkpoint(fragment, keep, files, draft)
+
+
+@contextmanager
+def _drafting(job: Job) -> Iterator[Path]:
+    """Yield a temporary folder for the files of a fragment, which become part of the run at the end."""
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
-        for folder in (*map(job.dataset_folder, job.tables), PIECES, CHECKPOINTS):
+        for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        files = write_particles(job, number, column_reader(job, number), keep, draft)
-        checkpoint = FragmentCheckpoint(
-            fragment=number,
-            source=fragment.source,
-            rows=fragment.rows,
-            kept=_rows_in(files.get(KEPT), int(keep.sum())),
-            rejected=_rows_in(files.get(REJECTED), int((~keep).sum())),
-            outvoted=0,
-            pairs=PairCounts(),
-            votes=None,
-            sample="",
-            counts=DecisionCounts(),
-            files=files,
-            pieces={
-                f"{PIECES}/{file.name}": sha256_of(file) for file in (draft / PIECES).iterdir()
-            },
-        )
-        (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
+        yield draft
+
+
+def _write_checkpoint(
+    fragment: Fragment, keep: NDArray[np.bool_], files: Files, draft: Path, **counts: Any
+) -> FragmentCheckpoint:
+    """Write and return the checkpoint of a fragment whose files are in the folder `draft`."""
+    staged = [file for folder in (PIECES, NOTES) for file in (draft / folder).iterdir()]
+    checkpoint = FragmentCheckpoint(
+        fragment=fragment.number,
+        source=fragment.source,
+        rows=fragment.rows,
+        kept=_rows_in(files.get(KEPT), int(keep.sum())),
+        rejected=_rows_in(files.get(REJECTED), int((~keep).sum())),
+        **counts,
+        files=files,
+        pieces={str(file.relative_to(draft)): sha256_of(file) for file in staged},
+    )
+    (draft / checkpoint_name(fragment.number)).write_text(checkpoint.to_json())
     return checkpoint
 
 
