@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.generate import geometry, splitmix
 from dask_dedup.dedup.greedy import suppress
+from dask_dedup.dedup.pairs import Points
 
 #: Case: (layout, picks, separation in angstrom).
 CASES = {
@@ -38,7 +39,8 @@ def arguments(case: str) -> tuple:
     uid = splitmix(number)
     key = ~(score * 2.0**52).astype(np.uint64)
     _, dense = np.unique(micrograph, return_inverse=True)
-    return np.column_stack([x, y]).astype(np.float64), dense, [key, splitmix(uid), uid], separation
+    points = Points(np.column_stack([x, y]).astype(np.float64), dense)
+    return points, [key, splitmix(uid), uid], separation
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from benchmarks.generate import geometry, splitmix
+from dask_dedup.dedup.pairs import Points
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.separation import MOST_SEPARATIONS, reject_at
@@ -64,7 +65,7 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
         began, cpu = time.perf_counter(), time.process_time()
-        rejected, known = reject_at(centres, micrograph, keys, separations)
+        rejected, known = reject_at(Points(centres, micrograph), keys, separations)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         last = np.count_nonzero(rejected >> np.uint32(known - 1) & 1) / options.rows

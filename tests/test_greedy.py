@@ -21,10 +21,16 @@ from scipy.spatial import cKDTree
 from dask_dedup.dedup import coincident, nearest, pairs
 from dask_dedup.dedup import greedy as greedy_rule
 from dask_dedup.dedup.greedy import reject_crowded, suppress
+from dask_dedup.dedup.pairs import Points
 
 BUDGETS = (1, 7, 4_000_000)
 ROUNDS = (0, 1, 12)
 SEPARATIONS = (0.0, 1e-9, 0.1, 1.0, 20.0, 1e7)
+
+
+def on_one(centres, *labels):
+    """Return points on one micrograph."""
+    return Points(centres, np.zeros(len(centres), np.intp), labels)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Case:
         return any(label[i] >= 0 and label[i] == label[j] for label in self.labels)
 
     def run(self, method=suppress):
-        return method(self.centres, self.micrographs, self.keys, self.separation, self.labels)
+        points = Points(self.centres, self.micrographs, self.labels)
+        return method(points, self.keys, self.separation)
 
 
 @st.composite
@@ -330,8 +337,8 @@ def test_two_particles_at_exactly_the_separation_are_duplicates(budget, separati
     number = np.repeat(np.arange(micrographs), 2)
     rank = (np.arange(n, dtype=np.uint64),)
     with tuned(budget):
-        at = suppress(centres, number, rank, separation)
-        below = suppress(centres, number, rank, np.nextafter(separation, 0))
+        at = suppress(Points(centres, number), rank, separation)
+        below = suppress(Points(centres, number), rank, np.nextafter(separation, 0))
     np.testing.assert_array_equal(at.rejected, np.arange(n) % 2 == 1)
     assert (at.distance[1::2] == separation).all()
     assert not below.rejected.any()
@@ -341,41 +348,39 @@ def test_at_separation_zero_only_equal_coordinates_are_duplicates():
     next_up = np.nextafter(1.0, 2.0)
     centres = np.array([[1.0, 0.0], [1.0, -0.0], [next_up, 0.0], [1.0, 5e-324], [1.0, 0.0]])
     number = np.array([0, 0, 0, 0, 1])
-    result = suppress(centres, number, (np.arange(5, dtype=np.uint64),), 0.0)
+    result = suppress(Points(centres, number), (np.arange(5, dtype=np.uint64),), 0.0)
     assert result.winner.tolist() == [-1, 0, -1, -1, -1]
     assert result.distance[1] == 0.0
 
 
 def test_the_winner_is_the_best_kept_neighbour_not_the_nearest():
     centres = np.array([[0.0, 0.0], [1.9, 0.0], [1.0, 0.0]])
-    result = suppress(centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.5)
+    rank = (np.arange(3, dtype=np.uint64),)
+    result = suppress(on_one(centres), rank, 1.5)
     assert result.winner.tolist() == [-1, -1, 0]
     assert result.distance[2] == 1.0
-    other_way = suppress(centres[[1, 0, 2]], np.zeros(3, np.intp), (np.arange(3, dtype="u8"),), 1.5)
+    other_way = suppress(on_one(centres[[1, 0, 2]]), rank, 1.5)
     assert other_way.winner.tolist() == [-1, -1, 0]
     assert other_way.distance[2] == 1.9 - 1.0
 
 
 def test_a_rejected_particle_rejects_no_other():
     centres = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
-    result = suppress(centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.0)
-    assert result.rejected.tolist() == [False, True, False]
-    assert reject_crowded(
-        centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.0
-    ).rejected.all()
+    points, rank = on_one(centres), (np.arange(3, dtype=np.uint64),)
+    assert suppress(points, rank, 1.0).rejected.tolist() == [False, True, False]
+    assert reject_crowded(points, rank, 1.0).rejected.all()
 
 
 def test_rows_that_share_a_label_are_never_duplicates():
     centres = np.zeros((4, 2))
     rank = (np.arange(4, dtype=np.uint64),)
-    number = np.zeros(4, np.intp)
-    same = np.array([5, 5, 5, 5])
-    assert not suppress(centres, number, rank, 1.0, (same,)).rejected.any()
-    assert not reject_crowded(centres, number, rank, 1.0, (same,)).rejected.any()
-    mixed = np.array([0, 0, 1, -1])
-    assert suppress(centres, number, rank, 1.0, (mixed,)).winner.tolist() == [-1, -1, 0, 0]
-    none = np.full(4, -1)
-    assert suppress(centres, number, rank, 1.0, (none,)).winner.tolist() == [-1, 0, 0, 0]
+    same = on_one(centres, np.array([5, 5, 5, 5]))
+    assert not suppress(same, rank, 1.0).rejected.any()
+    assert not reject_crowded(same, rank, 1.0).rejected.any()
+    mixed = on_one(centres, np.array([0, 0, 1, -1]))
+    assert suppress(mixed, rank, 1.0).winner.tolist() == [-1, -1, 0, 0]
+    none = on_one(centres, np.full(4, -1))
+    assert suppress(none, rank, 1.0).winner.tolist() == [-1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("budget", [1000, 4_000_000])
@@ -385,7 +390,7 @@ def test_a_chain_of_rising_scores_keeps_every_other_one(budget):
     centres[:, 0] = np.arange(n)
     rank = np.arange(n, dtype=np.uint64)[::-1].copy()
     with tuned(budget):
-        result = suppress(centres, np.zeros(n, np.intp), (rank,), 1.5)
+        result = suppress(on_one(centres), (rank,), 1.5)
     from_the_end = np.arange(n)[::-1]
     np.testing.assert_array_equal(result.rejected, from_the_end % 2 == 1)
     lost = np.flatnonzero(result.rejected)
@@ -402,8 +407,8 @@ def test_the_best_of_sixty_coincident_particles_is_kept(budget):
     score = random.integers(30, size=position.size).astype(np.uint64)
     uid = random.permutation(position.size).astype(np.uint64)
     with tuned(budget):
-        result = suppress(centres, np.zeros(position.size, np.intp), (score, uid), 20.0)
-        crowd = reject_crowded(centres, np.zeros(position.size, np.intp), (score, uid), 20.0)
+        result = suppress(on_one(centres), (score, uid), 20.0)
+        crowd = reject_crowded(on_one(centres), (score, uid), 20.0)
     order = np.lexsort((uid, score, position))
     best = order[::copies]
     np.testing.assert_array_equal(np.sort(best), np.flatnonzero(~result.rejected))
@@ -458,6 +463,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from dask_dedup.dedup.greedy import suppress
+from dask_dedup.dedup.pairs import Points
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -467,9 +473,9 @@ n = 60_000
 random = np.random.default_rng(0)
 centres = random.uniform(0, 10, (n, 2))
 rank = random.permutation(n).astype(np.uint64)
-suppress(centres[:1000], np.zeros(1000, np.intp), (rank[:1000],), 20.0)
+suppress(Points(centres[:1000], np.zeros(1000, np.intp)), (rank[:1000],), 20.0)
 before = peak()
-result = suppress(centres, np.zeros(n, np.intp), (rank,), 20.0)
+result = suppress(Points(centres, np.zeros(n, np.intp)), (rank,), 20.0)
 best = int(np.argmin(rank))
 assert not result.rejected[best] and result.rejected.sum() == n - 1
 assert (np.delete(result.winner, best) == best).all()

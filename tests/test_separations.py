@@ -16,10 +16,12 @@ from test_greedy import brute_force, cases, random_case, without_sweep
 from dask_dedup.dedup import separation as separations
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.greedy import reject_crowded, suppress
+from dask_dedup.dedup.pairs import Points
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks, row_ids
 from dask_dedup.dedup.separation import (
     analyse_separations,
+    explain,
     keep_at,
     reject_at,
     round_separations,
@@ -35,7 +37,7 @@ def several(separation):
 
 def rejected_at(case, wanted, *, entirely=False):
     bits, known = reject_at(
-        case.centres, case.micrographs, case.keys, wanted, case.labels, entirely=entirely
+        Points(case.centres, case.micrographs, case.labels), case.keys, wanted, entirely=entirely
     )
     assert bits.dtype == np.uint32
     return [(bits >> np.uint32(k) & np.uint32(1)).astype(bool) for k in range(known)]
@@ -98,7 +100,9 @@ def test_thousands_of_rows_equal_the_decisions_of_a_run(axes, entirely, sweep):
         found = rejected_at(case, wanted, entirely=entirely)
     method = reject_crowded if entirely else suppress
     for separation, rejected in zip(wanted.tolist(), found, strict=True):
-        expected = method(case.centres, case.micrographs, case.keys, separation, case.labels)
+        expected = method(
+            Points(case.centres, case.micrographs, case.labels), case.keys, separation
+        )
         np.testing.assert_array_equal(rejected, expected.rejected)
 
 
@@ -107,7 +111,7 @@ def test_a_particle_may_be_rejected_at_one_separation_and_kept_at_a_larger_one()
     x = np.array([0.0, 10.0, 18.0])
     centres = np.column_stack([x, np.zeros(3)])
     rank = (np.arange(3, dtype=np.uint64),)
-    bits, _ = reject_at(centres, np.zeros(3, np.intp), rank, np.array([8.0, 10.0, 18.0]))
+    bits, _ = reject_at(Points(centres, np.zeros(3, np.intp)), rank, np.array([8.0, 10.0, 18.0]))
     assert bits.tolist() == [0b000, 0b110, 0b101]
 
 
@@ -122,7 +126,7 @@ def test_separations_with_too_many_pairs_are_left_out(sweep):
     # Of 5,000 picks on a square of 1,000 A, 20 pairs a pick are within about 50 A.
     assert 4 <= len(found) <= 6
     for separation, rejected in zip(wanted.tolist(), found, strict=False):
-        expected = suppress(case.centres, case.micrographs, case.keys, separation)
+        expected = suppress(Points(case.centres, case.micrographs), case.keys, separation)
         np.testing.assert_array_equal(rejected, expected.rejected)
 
 
@@ -204,7 +208,9 @@ def test_no_picks_have_no_decisions():
     assert found.bits.size == 0
     assert found.separations.tolist() == [10.0, 20.0]
     assert found.kept.tolist() == [[0], [0]]
-    assert found.reason.startswith("there is no gap between duplicates and real neighbours")
+    assert explain(found.spacing).startswith(
+        "there is no gap between duplicates and real neighbours"
+    )
 
 
 def test_more_than_32_separations_are_an_error():

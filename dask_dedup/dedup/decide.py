@@ -9,6 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import constant_column, dtypes_of, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, Suppression, reject_crowded, suppress
+from dask_dedup.dedup.pairs import Points
 from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, RowTable, fragment_of
 from dask_dedup.dedup.rank import rank_keys, standings
 from dask_dedup.dedup.votes import CountedVotes, Votes, count_votes
@@ -195,11 +196,11 @@ def decide(
         if rejected.any():
             found = Decisions.concatenate([found, _set_aside(picks.take(np.flatnonzero(rejected)))])
         return found, counts
-    points, separation = picks.points(params)
-    method = reject_crowded if params.remove_entirely else suppress
+    centres, separation = picks.points(params)
     keys, number = unique_inverse(picks.micrograph)
     ranks = rank_keys(picks, params, higher_is_better)
-    result = method(points, number, ranks, separation, picks.exclusions(params))
+    method = reject_crowded if params.remove_entirely else suppress
+    result = method(Points(centres, number, picks.exclusions(params)), ranks, separation)
     if voting is None:
         counted = CountedVotes.none(len(picks))
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.coincident import CoincidentGroups
-    from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels, Pairs
+    from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Pairs
 
     #: True or False, or one bit for each of several separations.
     Bits = NDArray[Any]
@@ -66,29 +66,17 @@ class Suppression:
         self.distance[rows] = distance
 
 
-def suppress(
-    centres: Floats,
-    micrographs: Indices,
-    keys: Keys,
-    min_separation: float,
-    labels: Labels = (),
-) -> Suppression:
+def suppress(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
     """Reject every particle within the separation of a better-ranked kept particle.
 
     Parameters
     ----------
-    centres : (n, 2) or (n, 3) float64
-        Particle centres in angstrom, finite.
-    micrographs : (n,) intp
-        Dense micrograph numbers, 0 and up, in any order.
+    points : Points
     keys : sequence of (n,) uint64
         Rank keys (see `rank`). The last key must be unique.
     min_separation : float
         Angstrom; two particles at exactly this distance are duplicates.
-    labels : sequence of (n,) int64
-        See `pairs.Points`.
     """
-    points = pairs.Points(centres, micrographs, labels)
     swept = pairs.sweep_pairs(points, min_separation)
     if swept is not None:
         return _suppress_pairs(len(points), keys, *swept)
@@ -99,18 +87,11 @@ def suppress(
     return _expand(_suppress_distinct(points.take(groups.best), best, min_separation), groups)
 
 
-def reject_crowded(
-    centres: Floats,
-    micrographs: Indices,
-    keys: Keys,
-    min_separation: float,
-    labels: Labels = (),
-) -> Suppression:
+def reject_crowded(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
     """Reject every particle within the separation of any other particle.
 
     Parameters and result are as in `suppress`. No particle has a winner.
     """
-    points = pairs.Points(centres, micrographs, labels)
     n = len(points)
     swept = pairs.sweep_pairs(points, min_separation)
     if swept is not None:

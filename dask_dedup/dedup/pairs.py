@@ -45,16 +45,16 @@ class Points:
     Attributes
     ----------
     centres : (n, 2) or (n, 3) float64
-        Angstrom.
+        Angstrom, finite.
     micrographs : (n,) intp
-        Dense micrograph numbers.
+        Dense micrograph numbers, 0 and up, in any order.
     labels : sequence of (n,) int64
         Two points that share a label (not negative) are not duplicates of each other.
     """
 
     centres: Floats
     micrographs: Indices
-    labels: Labels
+    labels: Labels = ()
 
     def __len__(self) -> int:
         return len(self.centres)

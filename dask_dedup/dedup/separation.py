@@ -69,11 +69,6 @@ class SeparationAnalysis:
     cut_short: bool = False
     before_votes: Bits | None = None
 
-    @property
-    def reason(self) -> str:
-        """Why that number is recommended, or why none is, in one sentence without a full stop."""
-        return explain(self.spacing)
-
     def at(self, separation: float) -> NDArray[np.bool_]:
         """Return a mask of the picks that are kept at one of `separations`, (n,)."""
         return kept_at(self.bits, self.separations, separation)
@@ -217,15 +212,14 @@ def keep_at(
         raise ValueError(f"{separations.size} separations; at most {MOST_SEPARATIONS} are possible")
     compared = picks.invalid == 0
     some = picks if compared.all() else picks.take(compared)
-    points, own = some.points(params)
-    _, number = unique_inverse(some.micrograph)
-    ranks = rank_keys(some, params, higher_is_better)
-    labels, entirely = some.exclusions(params), params.remove_entirely
-    rejected, known = reject_at(points, number, ranks, separations, labels, entirely=entirely)
+    centres, own = some.points(params)
+    points = pairs.Points(centres, unique_inverse(some.micrograph)[1], some.exclusions(params))
+    ranks, entirely = rank_keys(some, params, higher_is_better), params.remove_entirely
+    rejected, known = reject_at(points, ranks, separations, entirely=entirely)
     decided = separations[:known]
     if own not in decided:
         method = reject_crowded if entirely else suppress
-        lost = method(points, number, ranks, own, labels).rejected
+        lost = method(points, ranks, own).rejected
         rejected |= lost.astype(np.uint32) << np.uint32(known)
         decided = np.append(decided, own)
     every = np.uint32((1 << decided.size) - 1)
@@ -235,13 +229,7 @@ def keep_at(
 
 
 def reject_at(
-    centres: Floats,
-    micrographs: Indices,
-    keys: Keys,
-    separations: Floats,
-    labels: pairs.Labels = (),
-    *,
-    entirely: bool = False,
+    points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool = False
 ) -> tuple[Bits, int]:
     """Apply the rule of `greedy.suppress` at several separations at once, or that of `greedy.reject_crowded`.
 
@@ -254,10 +242,9 @@ def reject_at(
     known : int
         Number of separations that were decided. The others, which are larger, have too many pairs.
     """
-    points = pairs.Points(centres, micrographs, labels)
     rejected = np.zeros(len(points), dtype=np.uint32)
     known = separations.size
-    for rows in _batches(micrographs):
+    for rows in _batches(points.micrographs):
         part = points.take(rows)
         some = [key[rows] for key in keys]
         rejected[rows], known = _reject(part, some, separations[:known], entirely=entirely)

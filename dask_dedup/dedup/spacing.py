@@ -206,7 +206,7 @@ def _distinct(centres: Floats, micrographs: Indices) -> Points:
     Copies of a particle say nothing new about its distance to others.
     """
     order = np.lexsort([*centres.T, micrographs])
-    points = Points(centres, micrographs, ()).take(order)
+    points = Points(centres, micrographs).take(order)
     new = begins_run(points.micrographs)
     new[1:] |= (points.centres[1:] != points.centres[:-1]).any(axis=1)
     return points if new.all() else points.take(np.flatnonzero(new))

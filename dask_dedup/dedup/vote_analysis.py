@@ -11,7 +11,7 @@ from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.greedy import Suppression
 from dask_dedup.dedup.pairs import PairSearch, Points
 from dask_dedup.dedup.rank import rank_keys
-from dask_dedup.dedup.separation import MOST_PAIRS, SeparationAnalysis, kept_at
+from dask_dedup.dedup.separation import MOST_PAIRS, SeparationAnalysis
 from dask_dedup.dedup.votes import count_votes
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def apply_votes(
     bits = np.zeros_like(analysis.bits)
     kept = np.zeros_like(analysis.kept)
     for number, separation in enumerate(separations.tolist()):
-        remaining = kept_at(analysis.bits, separations, separation)
+        remaining = analysis.at(separation)
         decided = replace(Suppression.keep_all(len(picks), pairs), rejected=~remaining)
         at = replace(params, min_separation=separation, vote_distance=float(reach[number]))
         outvoted = count_votes(picks, micrographs, keys, decided, at, voting).outvoted
