@@ -98,9 +98,9 @@ def test_lake(tmp_path):
     printed = outcome.stdout
     assert printed.count("particles kept") == 4
     # Only the micrograph that was imported twice on day 4.
-    suspicious = printed.split("on top of each other?")[1].split("How many particles")[0]
+    suspicious = printed.split("within 2 A of each other?")[1].split("How many particles")[0]
     assert [line.split()[1] for line in suspicious.splitlines() if "2024" in line] == ["2024-03-07"]
-    drift = printed.split("drift over the week?")[1].split("On which micrographs")[0]
+    drift = printed.split("drift over the week?")[1].split("Which micrographs")[0]
     scores = [float(line.split()[3]) for line in drift.splitlines() if "2024" in line]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
