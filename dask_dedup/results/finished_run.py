@@ -128,6 +128,12 @@ class FinishedRun:
         tables = {} if self.lacks_particles else self.native_tables(dataset)
         return {n: self.open_output(tables[n], n).rows for n in self._trees if n in tables}
 
+    def dataset_folder(self, dataset: str) -> Path:
+        """Return the folder of the files of `dataset` that are not Parquet."""
+        folder = self.output / dataset
+        token = self.manifest["run_token"]
+        return folder / token if token else folder
+
     def open_output(self, path: Path, source: int) -> ParticleTable:
         """Open a table of the result, which has rows of the input `source`."""
         given = self.params.columns_of(self.manifest["inputs"][source]["path"])
@@ -165,8 +171,8 @@ class FinishedRun:
 
     def native_tables(self, dataset: str) -> dict[int, Path]:
         """Map input number to its native-format table in `dataset`, such as the kept particles."""
-        folder = self.output / dataset / (self.manifest["run_token"] or "")
         trees = self._trees if dataset in (KEPT, REJECTED) else {}
+        folder = self.dataset_folder(dataset)
         tables = {source: folder / name for source, name in trees.items()}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
@@ -296,7 +302,10 @@ class FinishedRun:
         roles = self.roles[part.source]
         rejected: list[RejectedRows] = []
         if self.reads_inputs:
-            tables = [self._open_input(part.source)]
+            tables = [self.open_input(part.source)]
+            entry = self.manifest["inputs"][part.source]
+            if tables[0].rows != entry["rows"]:
+                raise InputError(f"{self.locate(entry)}: has changed since the run.")
             rejected = find_rejected_rows(self.output, self.manifest, tables[0], self.folder)
         else:
             paths = part.kept if kept else part.rejected
@@ -318,16 +327,15 @@ class FinishedRun:
         files = [under(self.folder, file) for file in files]
         return NamedFiles.of(path, str(Path(files[0]).parent), files)
 
-    def _open_input(self, source: int) -> ParticleTable:
+    def open_input(self, source: int) -> ParticleTable:
         """Open an input at its path in the manifest."""
         entry = self.manifest["inputs"][source]
-        path = self.locate(entry)
-        columns = self.params.columns_of(entry["path"])
-        shifts = self.params.adds_shifts
-        table = open_table(path, source, allow_outside=True, columns=columns, shifts=shifts)
-        if table.rows != entry["rows"]:
-            raise InputError(f"{path}: has changed since the run.")
-        return table
+        return open_table(
+            *(self.locate(entry), source),
+            allow_outside=self.manifest["allow_outside"],
+            columns=self.params.columns_of(entry["path"]),
+            shifts=self.params.adds_shifts,
+        )
 
 
 def _paths(files: Sequence[ResultFile]) -> tuple[Path, ...]:

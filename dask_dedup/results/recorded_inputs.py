@@ -56,17 +56,14 @@ def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | 
                 f"the input {path} is missing{folder}; "
                 f"the run was started in {run.manifest.get('directory', '?')}"
             )
-    outside = run.manifest["allow_outside"]
-    tables = []
-    for number, entry in enumerate(entries):
-        path = run.locate(entry)
-        columns = run.params.columns_of(entry["path"])
-        shifts = run.params.adds_shifts
-        table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
-        tables.append(replace(table, path=entry["path"], picker=entry["picker"]))
+    tables = [
+        replace(run.open_input(source), path=entry["path"], picker=entry["picker"])
+        for source, entry in enumerate(entries)
+    ]
     tables = with_common_types(tables)
     if not micrographs:
         return tables, None
+    outside = run.manifest["allow_outside"]
     exposures = open_table(under(run.folder, micrographs), allow_outside=outside)
     return tables, replace(exposures, path=micrographs)
 

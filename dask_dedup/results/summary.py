@@ -27,7 +27,7 @@ def summary_lines(result: RunResult) -> list[str]:
     from dask_dedup.output.manifest import lacks_particles
 
     lines = outcome_lines(result)
-    lines += [f"kept: {result.output / path}" for path in _native_files(result)]
+    lines += [f"kept: {path}" for path in _kept_tables(result)]
     lines.append(f"result: {result.output}")
     if lacks_particles(result.manifest):
         command = shell_command("materialize", result.output)
@@ -120,32 +120,27 @@ def count_lines(
     return lines
 
 
-def _native_files(result: RunResult) -> list[str]:
-    """Return the paths of kept STAR and CryoSPARC tables and folders of picks, relative to the output folder.
+def _kept_tables(result: RunResult) -> list[str]:
+    """Return the paths of kept STAR and CryoSPARC tables and folders of picks.
 
     If all inputs are in one table, or in the coordinate files of one list, return the path of that.
     """
     from dask_dedup.output.layout import KEPT
-    from dask_dedup.output.manifest import lacks_particles
+    from dask_dedup.results.finished_run import FinishedRun
 
-    if lacks_particles(result.manifest):
+    run = FinishedRun(result.output, result.manifest)
+    if run.lacks_particles:
         return []
-    inputs, token = result.manifest["inputs"], result.manifest["run_token"]
-    folder = f"{KEPT}/{token}" if token else KEPT
-    if any(entry["input"] is None for entry in result.manifest["outputs"]):
-        listed = result.manifest["output_format"] == "relion-coordinates"
-        return [f"{folder}/{'autopick.star' if listed else 'particles.star'}"]
-    trees = [f"{folder}/{entry['output']}" for entry in inputs if entry.get("output")]
-    written = trees + [
-        entry["path"]
-        for entry in result.manifest["outputs"]
-        if "fragment" not in entry
-        and entry["path"].startswith(f"{KEPT}/")
-        and not inputs[entry["input"]].get("output")
-        and Path(entry["path"]).name == Path(inputs[entry["input"]]["path"]).name
-    ]
-    read_only = {Path(file["path"]).suffix for entry in inputs for file in entry["files"]}
-    return written + [
-        f"{folder} (Parquet, as {suffix} files are read only)"
-        for suffix in sorted(read_only & _READ_ONLY)[:1]
+    folder = run.dataset_folder(KEPT)
+    if run.is_conversion:
+        listed = run.manifest["output_format"] == "relion-coordinates"
+        return [f"{folder / ('autopick.star' if listed else 'particles.star')}"]
+    files = (file for entry in run.manifest["inputs"] for file in entry["files"])
+    read_only = _READ_ONLY.intersection(Path(file["path"]).suffix for file in files)
+    return [
+        *map(str, run.native_tables(KEPT).values()),
+        *(
+            f"{folder} (Parquet, as {suffix} files are read only)"
+            for suffix in sorted(read_only)[:1]
+        ),
     ]
