@@ -23,21 +23,16 @@ if TYPE_CHECKING:
     from dask_dedup.results.verify.converted import Converted
     from dask_dedup.results.verify.dataset_files import DatasetFiles
 
-STAR = "star"
-
 
 def compare_conversion(run: FinishedRun, inputs: Inputs, duplicates: DatasetFiles) -> str:
     """Check that the converted files have each input row once, with its values, and no duplicates left."""
-    star = run.manifest["output_format"] == STAR
+    make = MergedStar if run.manifest["output_format"] == "star" else CoordinateFiles
     rows = 0
     for dataset in (KEPT, REJECTED):
-        folder = run.output / dataset / (run.manifest["run_token"] or "")
-        output = MergedStar(folder, inputs) if star else CoordinateFiles(run, folder, inputs)
+        output = make(run, dataset, inputs)
         for fragment in inputs.fragments:
-            _, listed = duplicates.read(fragment)
-            mask = np.full(fragment.rows, dataset == KEPT)
-            mask[listed] = dataset == REJECTED
-            output.compare(fragment, mask)
+            keep = duplicates.read_kept(fragment)
+            output.compare(fragment, keep if dataset == KEPT else ~keep)
         output.finish()
         rows += output.rows
         if dataset == KEPT:

@@ -1,8 +1,7 @@
-"""What is read from converted files: positions and names of micrographs, in the order of the inputs."""
+"""Converted files, compared with the inputs in row order: what one STAR file and coordinate files have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from dask_dedup import formats
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.extract import extract
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -22,81 +22,107 @@ if TYPE_CHECKING:
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.results.finished_run import FinishedRun
 
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
 SCORE, SCORE_OF_CRYOSPARC = "rlnAutopickFigureOfMerit", "pick_stats/ncc_score"
 #: Written decimals of a pixel.
-ROUNDING = 1.1e-6
+_ROUNDING = 1.1e-6
 #: Stands for no value.
-MISSING = -999.0
+_MISSING = -999.0
 
 
-@dataclass(slots=True)
 class Converted:
-    """Positions in the converted files: what `_check_separation` needs, in the order of the inputs."""
+    """The converted files of a dataset, and the particles in them that were compared so far.
 
-    rows: int = 0
-    micrographs: list[NDArray[np.intp]] = field(default_factory=list)
-    centres: list[Floats] = field(default_factory=list)
-    labels: list[list[NDArray[np.int64]]] = field(default_factory=list)
-    number_of: dict[str, int] = field(default_factory=dict)
+    Attributes
+    ----------
+    rows : int
+        Number of the particles.
+    micrographs : list of (n,) intp
+        Of each fragment, the numbers of the micrographs of the particles that can be duplicates.
+    centres : list of (n, 3) float64
+        Their centres in angstrom, by the files.
+    labels : list of list of (n,) int64
+        Their labels, as in `Points`.
+    """
 
-    def add(
-        self, names: Iterable[str], centres: Floats, found: Extract, rows: Mask, inputs: Inputs
-    ) -> None:
-        """Add the rows of a fragment that could be compared."""
-        valid = found.picks.invalid[rows] == 0
-        codes = [self.number_of.setdefault(name, len(self.number_of)) for name in names]
-        picks = found.picks.take(rows)
-        self.micrographs.append(np.array(codes, dtype=np.intp)[valid])
-        self.centres.append(centres[valid])
-        self.labels.append([label[valid] for label in picks.exclusions(inputs.params)])
-        self.rows += int(np.count_nonzero(rows))
-
-
-def micrograph_sizes(found: Extract, roles: ColumnRoles, inputs: Inputs) -> Floats:
-    """Return the (n,) pixel size of each row's micrograph: of the micrograph table, else of the input."""
-    table = inputs.micrographs
-    if table is not None:
-        return table.psize_at(table.find(found.micrographs))
-    own = found.sizes.stored if roles.overrides_psize else None
-    return found.sizes.used if own is None else own
-
-
-class Names:
-    """Checks that each micrograph has one name, which is that of an input or of the micrograph table."""
-
-    def __init__(self) -> None:
+    def __init__(self, run: FinishedRun, dataset: str, inputs: Inputs) -> None:
+        self.inputs, self.folder = inputs, run.dataset_folder(dataset)
+        self.rows = 0
+        self.micrographs: list[NDArray[np.intp]] = []
+        self.centres: list[Floats] = []
+        self.labels: list[list[NDArray[np.int64]]] = []
+        self._number_of: dict[str, int] = {}
         self.name_of: dict[int, str] = {}
         self.key_of: dict[str, int] = {}
 
-    def check(self, keys: NDArray[np.uint64], names: list[str], path: Path) -> None:
-        """Raise MismatchError if a key has a second name, or a name a second key."""
-        for key, name in set(zip(keys.tolist(), names, strict=True)):
+    def read(self, fragment: Fragment) -> tuple[ParticleTable, ColumnRoles, Extract]:
+        """Read a fragment of the inputs. Also return its table and the roles of the columns."""
+        table, roles = self.inputs.tables[fragment.source], self.inputs.roles[fragment.source]
+        rows = formats.read(table, fragment, roles.columns)
+        found = extract(rows, fragment, roles, self.inputs.params, self.inputs.micrographs)
+        return table, roles, found
+
+    def sizes(self, roles: ColumnRoles, found: Extract) -> Floats:
+        """Return the (n,) pixel size of each row's micrograph: of the micrograph table, else of the input."""
+        table = self.inputs.micrographs
+        if table is not None:
+            return table.psize_at(table.find(found.micrographs))
+        own = found.sizes.stored if roles.overrides_psize else None
+        return found.sizes.used if own is None else own
+
+    def check_names(self, keys: Iterable[int], names: Iterable[str], path: Path) -> None:
+        """Raise MismatchError if a micrograph has a second name, or a name is that of a second micrograph."""
+        for key, name in set(zip(keys, names, strict=True)):
             if (
                 self.name_of.setdefault(key, name) != name
                 or self.key_of.setdefault(name, key) != key
             ):
                 raise MismatchError(f"{path}: {name} is not one micrograph of the inputs")
 
+    def add(self, names: Iterable[str], centres: Floats, found: Extract, rows: Mask) -> None:
+        """Add the rows of a fragment that were compared. `centres`, (n, 2) or (n, 3), are those in the files."""
+        valid = found.picks.invalid[rows] == 0
+        codes = [self._number_of.setdefault(name, len(self._number_of)) for name in names]
+        labels = found.picks.take(rows).exclusions(self.inputs.params)
+        padded = np.pad(centres, ((0, 0), (0, 3 - centres.shape[1])))
+        self.micrographs.append(np.array(codes, dtype=np.intp)[valid])
+        self.centres.append(padded[valid])
+        self.labels.append([label[valid] for label in labels])
+        self.rows += int(np.count_nonzero(rows))
+
+
+def positions_differ(written: Floats, centres: Floats, size: Floats) -> Mask:
+    """Return which positions as written, (n, axes), differ from centres. The pixels have `size`, (n,), all in Å."""
+    most = _ROUNDING * size[:, None] + 1e-12 * np.abs(centres)
+    return np.asarray((np.abs(written - centres) > most).any(axis=1))
+
 
 def column_differs(
-    table: ParticleTable, fragment: Fragment, column: str, mask: Mask, written: list[str]
+    table: ParticleTable,
+    roles: ColumnRoles,
+    fragment: Fragment,
+    label: str,
+    mask: Mask,
+    written: list[str],
 ) -> Mask:
     """Return which of the written values differ from a column of the input. A missing one is written as -999."""
+    of_cryosparc = label == SCORE and roles.convention == "cryosparc"
+    column = SCORE_OF_CRYOSPARC if of_cryosparc else label
     if column not in table.schema.names:
-        return np.asarray(to_floats(written) != MISSING)
+        return np.asarray(to_floats(written) != _MISSING)
     rows = formats.read(table, fragment, [column])
     if pa.types.is_dictionary(rows.schema.field(column).type):
         texts = rows.column(column).cast(pa.string()).fill_null("None").to_pylist()
         return np.asarray(np.array(texts, object)[mask] != np.array(written, object))
     expected = Columns(rows, table.path).floats(column)[mask]
-    expected = np.where(np.isnan(expected), MISSING, expected)
+    expected = np.where(np.isnan(expected), _MISSING, expected)
     found = to_floats(written)
     with np.errstate(invalid="ignore"):
-        near = np.abs(found - expected) <= ROUNDING * np.maximum(1, np.abs(expected))
+        near = np.abs(found - expected) <= _ROUNDING * np.maximum(1, np.abs(expected))
     return np.asarray(~(near | (found == expected)))
 
 

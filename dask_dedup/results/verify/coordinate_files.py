@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup import formats
-from dask_dedup.output.layout import KEPT, REJECTED
-from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.results.verify.converted import (
-    ROUNDING,
     SCORE,
-    SCORE_OF_CRYOSPARC,
     Converted,
-    Names,
     column_differs,
-    micrograph_sizes,
+    positions_differ,
 )
 from dask_dedup.results.verify.verification import MismatchError
 
@@ -36,21 +30,20 @@ if TYPE_CHECKING:
 class CoordinateFiles(Converted):
     """The coordinate files of a dataset."""
 
-    def __init__(self, run: FinishedRun, folder: Path, inputs: Inputs) -> None:
-        super().__init__()
-        self.inputs, self.folder = inputs, folder
-        self.files = {
-            file.path
-            for file in run.files_of(
-                folder.name if folder.name in (KEPT, REJECTED) else folder.parent.name
-            )
-            if file.rows
-        }
-        self.names = Names()
-        self.name_of_key: dict[int, str] | None = None
+    def __init__(self, run: FinishedRun, dataset: str, inputs: Inputs) -> None:
+        super().__init__(run, dataset, inputs)
+        self.files = {file.path for file in run.files_of(dataset) if file.rows}
+        self.listed = self._read_list(self.folder / "autopick.star")
         #: The listed names by what is left without folders and endings.
         self.bare: dict[str, list[str]] = {}
-        self.listed = self._read_list(folder / "autopick.star")
+        for name in self.listed:
+            self.bare.setdefault(FULL(name), []).append(name)
+        self.listed_by_key: dict[int, str] = {}
+        for roles in inputs.roles:
+            if roles.match != "uid" and not roles.groups:
+                names = list(self.listed)
+                keys = roles.naming.keys(names).tolist()
+                self.listed_by_key |= dict(zip(keys, names, strict=True))
         #: For each micrograph: rows that are not compared yet.
         self.content: dict[str, list[list[str]]] = {}
 
@@ -73,15 +66,11 @@ class CoordinateFiles(Converted):
 
     def compare(self, fragment: Fragment, mask: Mask) -> None:
         """Compare the rows of a fragment that `mask` selects with the next rows of the files of their micrographs."""
-        table, roles = self.inputs.tables[fragment.source], self.inputs.roles[fragment.source]
-        rows = formats.read(table, fragment, roles.columns)
-        found = extract(rows, fragment, roles, self.inputs.params, self.inputs.micrographs)
-        size = micrograph_sizes(found, roles, self.inputs)
-        stated = found.micrographs.missing
-        chosen = mask & ~stated
+        table, roles, found = self.read(fragment)
+        chosen = mask & ~found.micrographs.missing
         keys = found.picks.micrograph
         numbers = np.flatnonzero(chosen)
-        names = [self._name_of(int(keys[row]), found, row) for row in numbers.tolist()]
+        names = [self._find_name(int(keys[row]), found, row) for row in numbers.tolist()]
         written = []
         for name in names:
             rest = self._rest(name)
@@ -89,40 +78,28 @@ class CoordinateFiles(Converted):
                 raise MismatchError(f"{self.listed[name]}: fewer rows than by duplicates")
             written.append(rest.pop())
         values = np.array([[float(text) for text in row] for row in written]).reshape(-1, 5)
-        scale = size[numbers][:, None]
+        size = self.sizes(roles, found)[numbers]
+        positions = values[:, :2] * size[:, None]
         centres = np.column_stack([found.picks.x, found.picks.y])[numbers]
-        moved = values[:, :2] * scale
-        wrong = (np.abs(moved - centres) > ROUNDING * scale + 1e-12 * np.abs(centres)).any(axis=1)
-        score = SCORE_OF_CRYOSPARC if roles.convention == "cryosparc" else SCORE
-        for number, column in enumerate((score, "rlnClassNumber", "rlnAnglePsi"), 2):
+        wrong = positions_differ(positions, centres, size)
+        for number, label in enumerate((SCORE, "rlnClassNumber", "rlnAnglePsi"), 2):
             texts = [row[number] for row in written]
-            wrong |= column_differs(table, fragment, column, chosen, texts)
+            wrong |= column_differs(table, roles, fragment, label, chosen, texts)
         if wrong.any():
             row = int(np.argmax(wrong))
             raise MismatchError(f"{self.listed[names[row]]}: a row from {fragment} has changed")
-        three = np.column_stack([moved, np.zeros(len(moved))])
-        self.add(names, three, found, chosen, self.inputs)
+        self.add(names, positions, found, chosen)
 
-    def _name_of(self, key: int, found: Extract, row: int) -> str:
+    def _find_name(self, key: int, found: Extract, row: int) -> str:
         """Return the listed name of a row's micrograph."""
-        if key not in self.names.name_of:
-            name = self._search(key, found, row)
-            self.names.check(np.array([key], np.uint64), [name], self.folder)
-        return self.names.name_of[key]
+        if key not in self.name_of:
+            self.check_names([key], [self._search(key, found, row)], self.folder)
+        return self.name_of[key]
 
     def _search(self, key: int, found: Extract, row: int) -> str:
-        if self.name_of_key is None:
-            self.name_of_key = {}
-            for each in self.listed:
-                self.bare.setdefault(FULL(each), []).append(each)
-            names = list(self.listed)
-            for roles in self.inputs.roles:
-                if roles.match != "uid" and not roles.groups:
-                    keys = roles.naming.keys(names).tolist()
-                    self.name_of_key |= dict(zip(keys, names, strict=True))
         stored = found.micrographs.names
         own = stored[found.micrographs.codes[row]] if stored else ""
-        name = self.name_of_key.get(key, own)
+        name = self.listed_by_key.get(key, own)
         if name not in self.listed:  # the list has the name of a job's table of micrographs
             alike = self.bare.get(FULL(own), [])
             name = alike[0] if len(alike) == 1 else name

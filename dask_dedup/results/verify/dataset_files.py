@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from dask_dedup.pipeline.rejected_rows import find_rows, located
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -72,3 +72,10 @@ class DatasetFiles:
             if name.split("_")[-1] == "file":
                 table = located(table, name, self.folder)
         return table, find_rows(table, path, fragment, repeated=self.repeated)
+
+    def read_kept(self, fragment: Fragment) -> NDArray[np.bool_]:
+        """Return a (n,) bool mask of a fragment's rows that ``duplicates`` does not list."""
+        _, rows = self.read(fragment)
+        keep = np.ones(fragment.rows, dtype=bool)
+        keep[rows] = False
+        return keep

@@ -12,24 +12,22 @@ import pyarrow as pa
 from dask_dedup import formats
 from dask_dedup.formats.star.table import read_text
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.extract import extract
 from dask_dedup.results.verify.converted import (
-    ROUNDING,
     SCORE,
     SCORE_OF_CRYOSPARC,
     Converted,
-    Names,
     column_differs,
-    micrograph_sizes,
+    positions_differ,
     to_floats,
 )
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import Any
 
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.verify.converted import Mask
 
 _GROUP, _TUBE = "rlnOpticsGroup", "rlnHelicalTubeID"
@@ -42,15 +40,13 @@ _ZEROS = re.compile(r"rlnOrigin[XYZ]Angst|rlnTomoSubtomogram(Rot|Tilt|Psi)")
 class MergedStar(Converted):
     """The one STAR file of a dataset, read in row order."""
 
-    def __init__(self, folder: Path, inputs: Inputs) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.path = folder / "particles.star"
+    def __init__(self, run: FinishedRun, dataset: str, inputs: Inputs) -> None:
+        super().__init__(run, dataset, inputs)
+        self.path = self.folder / "particles.star"
         self.table = formats.open_table(self.path, allow_empty=True)
         self.labels_in_file: tuple[str, ...] = self.table.detail.labels
         self.chunks = iter(self.table.fragments)
         self.held: dict[str, list[str]] = {label: [] for label in self.labels_in_file}
-        self.names = Names()
         self.shifts: dict[int, set[int]] = defaultdict(set)
         self.tubes: dict[int, tuple[int, int]] = {}
         self._check_labels()
@@ -84,12 +80,10 @@ class MergedStar(Converted):
 
     def compare(self, fragment: Fragment, mask: Mask) -> None:
         """Compare the rows of a fragment that `mask` selects with the next rows of the file."""
-        table, roles = self.inputs.tables[fragment.source], self.inputs.roles[fragment.source]
-        rows = formats.read(table, fragment, roles.columns)
-        found = extract(rows, fragment, roles, self.inputs.params, self.inputs.micrographs)
+        table, roles, found = self.read(fragment)
         taken = self.take(int(np.count_nonzero(mask)))
         name = next(label for label in _MICROGRAPHS if label in taken)
-        self.names.check(found.picks.micrograph[mask], taken[name], self.path)
+        self.check_names(found.picks.micrograph[mask].tolist(), taken[name], self.path)
         centres = np.column_stack([found.picks.x, found.picks.y, found.picks.z])[mask]
         own = _labels(table)
         copied = table.format in ("star", "optimisation_set") or (
@@ -97,27 +91,19 @@ class MergedStar(Converted):
         )
         wanted = [label for label in own if label in taken and label not in (_GROUP, _TUBE, name)]
         if copied:
-            for label, expected in _texts(table, fragment, wanted).items():
-                self._equal(
-                    label, np.array(expected, object)[mask].tolist(), taken[label], fragment
-                )
+            for label, texts in _texts(table, fragment, wanted).items():
+                if np.array(texts, object)[mask].tolist() != taken[label]:
+                    raise self._changed(label, fragment)
             self._check_groups(table, fragment, mask, taken[_GROUP])
         else:
-            size = micrograph_sizes(found, roles, self.inputs)[mask]
-            positions = [label for label in _COORDINATES if label in taken]
-            moved = np.column_stack([to_floats(taken[label]) * size for label in positions])
-            axes = centres[:, : len(positions)]
-            off = (
-                np.abs(moved - axes)
-                > (ROUNDING * size + 1e-12 * np.abs(axes).max(initial=0))[:, None]
-            )
-            if off.any():
-                raise self._changed(positions[0], fragment)
-            centres = np.column_stack([moved, np.zeros((len(moved), 3 - len(positions)))])
-            for label in set(wanted) - set(positions):
-                of_cryosparc = label == SCORE and roles.convention == "cryosparc"
-                column = SCORE_OF_CRYOSPARC if of_cryosparc else label
-                if column_differs(table, fragment, column, mask, taken[label]).any():
+            size = self.sizes(roles, found)[mask]
+            axes = [label for label in _COORDINATES if label in taken]
+            positions = np.column_stack([to_floats(taken[label]) * size for label in axes])
+            if positions_differ(positions, centres[:, : len(axes)], size).any():
+                raise self._changed(axes[0], fragment)
+            centres = positions
+            for label in set(wanted) - set(axes):
+                if column_differs(table, roles, fragment, label, mask, taken[label]).any():
                     raise self._changed(label, fragment)
         for label in set(taken) - set(own) - {_GROUP, *_MICROGRAPHS}:
             if any(float(text) for text in taken[label]):
@@ -127,11 +113,7 @@ class MergedStar(Converted):
             raise self._changed(_GROUP, fragment)
         if _TUBE in taken:
             self._check_tubes(table, fragment, mask, taken[_TUBE])
-        self.add(taken[name], centres, found, mask, self.inputs)
-
-    def _equal(self, label: str, expected: list[str], found: list[str], fragment: Fragment) -> None:
-        if expected != found:
-            raise self._changed(label, fragment)
+        self.add(taken[name], centres, found, mask)
 
     def _changed(self, label: str, fragment: Fragment) -> MismatchError:
         return MismatchError(f"{self.path}: column {label} of rows from {fragment} has changed")
@@ -140,10 +122,7 @@ class MergedStar(Converted):
         self, table: ParticleTable, fragment: Fragment, mask: Mask, groups: list[str]
     ) -> None:
         """Check that each row's optics group has the values of the input's group."""
-        detail = (
-            table.detail.particles.detail if table.format == "optimisation_set" else table.detail
-        )
-        old_optics = getattr(detail, "optics", {})
+        old_optics = getattr(_detail(table), "optics", {})
         new_optics = self.table.detail.optics
         if _GROUP not in old_optics:
             return
@@ -187,11 +166,14 @@ class MergedStar(Converted):
             raise MismatchError(f"{self.path}: its optics groups lack {', '.join(sorted(lacking))}")
 
 
+def _detail(table: ParticleTable) -> Any:
+    return table.detail.particles.detail if table.format == "optimisation_set" else table.detail
+
+
 def _labels(table: ParticleTable) -> list[str]:
     """Return the columns of an input that a STAR file of RELION can have."""
-    detail = table.detail.particles.detail if table.format == "optimisation_set" else table.detail
     if table.format in ("star", "optimisation_set"):
-        return list(detail.labels)
+        return list(_detail(table).labels)
     names = table.schema.names
     if "location/center_x_frac" in names:
         scores = [SCORE] if SCORE_OF_CRYOSPARC in names else []
@@ -206,13 +188,10 @@ def _texts(table: ParticleTable, fragment: Fragment, labels: list[str]) -> dict[
     columns = formats.read_text(table, fragment, labels)
     if not columns:
         rows = formats.read(table, fragment, labels)
-        columns = {label: rows.column(label).combine_chunks() for label in labels}
-    found = {}
-    for label, column in columns.items():
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        found[label] = column.cast(pa.string()).fill_null("None").to_pylist()
-    return found
+        columns = dict(zip(rows.column_names, rows.columns, strict=True))
+    return {
+        label: columns[label].cast(pa.string()).fill_null("None").to_pylist() for label in labels
+    }
 
 
 def _group_of(optics: dict[str, tuple[str, ...]], number: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     folders = Folders.of(run, inputs, schema)
 
     def compare_parquet(fragment: Fragment) -> None:
-        keep = _read_kept(fragment, duplicates)
+        keep = duplicates.read_kept(fragment)
         table = inputs.tables[fragment.source]
         rows = formats.read(table, fragment, table.schema.names)
         for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
@@ -104,7 +104,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
             for name, path in paths.items()
         }
         for fragment in of_input[source]:
-            keep = _read_kept(fragment, duplicates)
+            keep = duplicates.read_kept(fragment)
             rows = formats.read(table, fragment, table.schema.names)
             for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
                 _compare(rows, mask, fragment, outputs[dataset])
@@ -144,7 +144,7 @@ def _compare_bytes(
         pieces: dict[str, list[Path]] = {dataset: [] for dataset in paths}
         rows = dict.fromkeys(paths, 0)
         for fragment in fragments:
-            keep = _read_kept(fragment, duplicates)
+            keep = duplicates.read_kept(fragment)
             two = [Path(scratch) / f"{dataset}-{fragment.number}" for dataset in (KEPT, REJECTED)]
             formats.native_format(table).split(table, fragment, keep, *two)
             for dataset, piece, mask in zip((KEPT, REJECTED), two, (keep, ~keep), strict=True):
@@ -172,14 +172,6 @@ def _same_names(written: bytes, new: Path) -> bool:
         _FOLDERS.sub(b"", _QUOTED.sub(rb"\2", text)) for text in (written, read_bytes(new))
     )
     return one == other
-
-
-def _read_kept(fragment: Fragment, duplicates: DatasetFiles) -> NDArray[np.bool_]:
-    """Return a (n,) bool mask of a fragment's kept rows: all rows that ``duplicates`` does not list."""
-    _, rows = duplicates.read(fragment)
-    keep = np.ones(fragment.rows, dtype=bool)
-    keep[rows] = False
-    return keep
 
 
 @dataclass(slots=True)
