@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dask_dedup.hints import Hint
 
 #: Values of `run`'s own parameters that need no flag.
-_DEFAULTS: dict[str, Any] = {
+RUN_DEFAULTS: dict[str, Any] = {
     "micrographs": None,
     "output_format": "native",
     "compression": "auto",
@@ -54,7 +54,7 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
         settings["micrograph_map"] = settings["micrograph_map"]["path"] or "a CSV of micrograph_map"
     settings |= {
         name: description[name]
-        for name, default in _DEFAULTS.items()
+        for name, default in RUN_DEFAULTS.items()
         if description.get(name, default) != default
     }
     settings["overwrite"] = overwrite

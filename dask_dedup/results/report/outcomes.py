@@ -158,7 +158,6 @@ def _row_numbers(
 ) -> Ints:
     """Return the number of each row in its input, from its file and row; `NO_ROW` where these are null."""
     codes, paths = columns.texts(file)
-    first = np.zeros(len(columns), dtype=np.int64)
     pairs = sources * (len(paths) + 1) + codes
     distinct, number = np.unique(pairs, return_inverse=True)
     known = [

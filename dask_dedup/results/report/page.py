@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from datetime import datetime
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -24,7 +23,7 @@ from dask_dedup.results.report.sections.separation import find_pairs, measure, s
 from dask_dedup.results.report.sections.settings import settings
 from dask_dedup.results.report.sections.warnings import warnings
 from dask_dedup.results.report.subject import COLOURS
-from dask_dedup.results.report.template import environment
+from dask_dedup.results.report.template import asset, environment
 from dask_dedup.results.report.ticks import round_step
 from dask_dedup.results.report.viewer import make_viewer, pack
 from dask_dedup.version import __version__
@@ -57,94 +56,87 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
         "scores": scores(subject),
         "halves": halves(subject),
     }
-    script = _script()
+    found = outcome(subject)
+    output = subject.run.output
     page = (
         environment()
         .get_template("page.html.j2")
         .render(
             **shown,
-            outcome=outcome(subject),
+            **_common(subject, viewer, numbers, shown["separation"]),
+            headline=found["headline"],
+            lead=found["rule"],
+            warnings=warnings(subject, shown["scores"]),
+            outcome=found,
             settings=settings(subject),
             reproduce=reproduce(subject),
             provenance=provenance(subject),
             sections=_sections(shown, subject.place),
-            viewer=viewer,
-            pickers=subject.pickers,
-            noun=subject.noun,
-            place=subject.place,
-            unit=subject.unit,
-            chosen=f"{subject.separation:g}",
-            output=str(subject.run.output),
+            output=str(output),
             created=_date(subject.manifest["created"]),
-            warnings=warnings(subject, shown["scores"]),
             run_id=subject.manifest["run_id"][:12],
             micrographs_in_all=subject.contents.micrographs.size,
-            verify_command=shell_command("report", subject.run.output, as_flag("verify")),
-            materialize_command=shell_command("materialize", subject.run.output)
+            verify_command=shell_command("report", output, as_flag("verify")),
+            materialize_command=shell_command("materialize", output)
             if subject.run.lacks_particles
             else "",
-            plot_command=shell_command(
-                "report", subject.run.output, f"{as_flag('plot_micrograph')}=NAME"
-            ),
-            thicknesses=_thicknesses(subject),
-            style=Markup("".join(map(_asset, ("palette.css", "chart.css", "page.css")))),
-            script=Markup(script),
-            script_hash=_hash(script),
-            data=_data(subject, viewer, numbers, shown["separation"]),
+            plot_command=shell_command("report", output, f"{as_flag('plot_micrograph')}=NAME"),
         )
     )
     return page, make_plots(subject, shown)
 
 
 def render_preview(
-    subject: Subject, headline: str, lead: str, notes: Sequence[tuple[str, list[str]]]
+    subject: Subject, headline: str, lead: str, notes: Sequence[dict[str, Any]]
 ) -> str:
     """Return the HTML page of an inspection: the viewer, and the charts of the separation.
 
-    `notes` are headings, each with lines of text.
+    `notes` have a heading and lines of text, as the warnings of a report.
     """
     numbers = measure(subject, find_pairs(subject))
     viewer = make_viewer(subject)
-    section, shown = separation(subject, numbers), micrographs(subject, viewer) or {}
-    script = _script()
+    section = separation(subject, numbers)
     return (
         environment()
         .get_template("preview.html.j2")
         .render(
+            **_common(subject, viewer, numbers, section),
             headline=headline,
             lead=lead,
-            notes=notes,
-            meaning=shown["meaning"],
-            still=shown["still"],
-            viewer_notes=shown["notes"],
+            warnings=notes,
+            micrographs=micrographs(subject, viewer),
             separation=section,
-            viewer=viewer,
-            pickers=subject.pickers,
-            noun=subject.noun,
-            place=subject.place,
-            unit=subject.unit,
-            chosen=f"{subject.separation:g}",
-            thicknesses=_thicknesses(subject),
             version=__version__,
-            style=Markup("".join(map(_asset, ("palette.css", "chart.css", "page.css")))),
-            script=Markup(script),
-            script_hash=_hash(script),
-            data=_data(subject, viewer, numbers, section),
         )
     )
 
 
-def _asset(*path: str) -> str:
-    return files("dask_dedup.results.report").joinpath(*path).read_text("utf-8")
+def _common(
+    subject: Subject,
+    viewer: Viewer,
+    numbers: SeparationFigures | None,
+    section: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what both pages need: words, style, and the viewer with its script and data."""
+    script = _script()
+    return {
+        "viewer": viewer,
+        "pickers": subject.pickers,
+        "noun": subject.noun,
+        "place": subject.place,
+        "unit": subject.unit,
+        "chosen": f"{subject.separation:g}",
+        "thicknesses": _thicknesses(subject),
+        "style": Markup("".join(map(asset, ("palette.css", "chart.css", "page.css")))),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "data": _data(subject, viewer, numbers, section),
+    }
 
 
 def _script() -> str:
-    parts = "\n".join(_asset("script", f"{name}.js") for name in _SCRIPT)
-    return f'{_asset("vendor", "d3-zoom.min.js")}\n(() => {{\n"use strict";\n{parts}}})();\n'
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = "\n".join(asset("script", f"{name}.js") for name in _SCRIPT)
+    return f'{asset("vendor", "d3-zoom.min.js")}\n(() => {{\n"use strict";\n{parts}}})();\n'
 
 
 def _sections(shown: dict[str, Any], place: str) -> list[tuple[str, str]]:
@@ -204,7 +196,7 @@ def _data(
         "decided": subject.params.votes_decide,
         "planned": subject.is_planned,
         "filaments": subject.params.ignore_within_filament,
-        "uid": all(entry["columns"]["uid"] for entry in subject.manifest["inputs"]),
+        "uid": subject.has_uids,
         "pickers": [picker.name for picker in subject.pickers],
         "tables": [picker.paths[0] for picker in subject.pickers],
         "colours": COLOURS,

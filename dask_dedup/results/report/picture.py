@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from dask_dedup.errors import DedupError, RunError
 from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.results.report.still import LEAST_RADIUS, View, busiest_part, scale_bar
+from dask_dedup.results.report.still import LEAST_RADIUS, busiest_part, scale_bar
 from dask_dedup.results.report.subject import Subject
 from dask_dedup.results.report.viewer import make_viewer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.pipeline.result import RunResult
-    from dask_dedup.results.report.viewer import EmbeddedMicrograph
+    from dask_dedup.results.report.viewer import EmbeddedMicrograph, View
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ def _save(result: RunResult, folder: Path) -> Pictures | None:
     if not viewer.micrographs:
         return None
     shown = viewer.micrographs[viewer.first]
-    whole = View(*shown.field)
+    whole = shown.field
     part = busiest_part(
         subject.places[shown.picks],
         ~contents.sample.kept[shown.picks],
@@ -127,7 +127,7 @@ def _draw(
     for row in np.flatnonzero(inside & kept).tolist() + np.flatnonzero(inside & ~kept).tolist():
         colour = _COLOURS[min(int(picker[row]), len(_COLOURS) - 1)]
         corners = [*(places[row] - radius).tolist(), *(places[row] + radius).tolist()]
-        fill = (*_rgb(colour), _FILL) if kept[row] else None
+        fill = (*ImageColor.getrgb(colour), _FILL) if kept[row] else None
         pen.ellipse(corners, fill=fill, outline=colour, width=width)
     if frame is not None:
         left, top = ((frame.left - view.left) * scale, (frame.top - view.top) * scale)
@@ -165,7 +165,7 @@ def _draw_scale_bar(
         return
     length, text = scale_bar(unit, view)
     margin, bottom = _MARGIN * _FINER, size[1] - _MARGIN * _FINER
-    font = _font(_TEXT * _FINER)
+    font = ImageFont.load_default(_TEXT * _FINER)
     pen.line((margin, bottom, margin + length * scale, bottom), fill=_INK, width=4 * _FINER)
     pen.text(
         (margin, bottom - 6 * _FINER),
@@ -185,13 +185,13 @@ def _with_legend(subject: Subject, views: list[Image.Image], caption: str) -> Im
     height = max(view.height for view in views) + 2 * _MARGIN + 3 * line
     picture = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(picture)
-    pen.text((_MARGIN, _MARGIN), caption, font=_font(_TEXT), fill=_INK)
+    font = ImageFont.load_default(_TEXT)
+    pen.text((_MARGIN, _MARGIN), caption, font=font, fill=_INK)
     left = _MARGIN
     for view in views:
         picture.paste(view, (left, _MARGIN + line))
         left += view.width + _MARGIN
     top, left = height - 2 * line, _MARGIN
-    font = _font(_TEXT)
     text = "filled: kept; empty: rejected"
     if subject.draws_circles:
         text += f"; each circle is {subject.separation / 10:g} nm wide, the separation"
@@ -203,11 +203,3 @@ def _with_legend(subject: Subject, views: list[Image.Image], caption: str) -> Im
         left += _TEXT + 4 + round(font.getlength(name)) + 2 * _MARGIN
     pen.text((_MARGIN, top + line), text, font=font, fill=_SOFT)
     return picture
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(colour[1:]))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

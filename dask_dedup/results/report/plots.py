@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
+
+from dask_dedup.results.report.template import asset
 
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
@@ -52,17 +53,13 @@ def make_plots(subject: Subject, shown: dict[str, Any]) -> dict[str, str]:
     return plots
 
 
-def _asset(name: str) -> str:
-    return files("dask_dedup.results.report").joinpath(name).read_text("utf-8")
-
-
 def _style(colour: str = "cx") -> str:
     """Return the rules for charts and pictures, with light colours instead of variables, which few programs know."""
-    palette = dict(_VARIABLE.findall(_asset("palette.css").split("@media", 1)[0]))
-    page = _asset("page.css")
+    palette = dict(_VARIABLE.findall(asset("palette.css").split("@media", 1)[0]))
+    page = asset("page.css")
     classes = dict(_CLASS.findall(page))
     start = page.index(".still{")
-    rules = _asset("chart.css") + page[start : page.index(".copy{")]
+    rules = asset("chart.css") + page[start : page.index(".copy{")]
 
     def plain(text: str, own: str) -> str:
         values = palette | {"c": own}

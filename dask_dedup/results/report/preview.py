@@ -21,7 +21,7 @@ from dask_dedup.results.report.subject import Subject
 from dask_dedup.results.report.wording import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from dask_dedup.dedup.decide import Rejections
     from dask_dedup.dedup.params import DedupParams
@@ -178,13 +178,11 @@ def _lead(inspection: Inspection, subject: Subject) -> str:
     )
 
 
-def _notes(
-    inspection: Inspection, spelled: Callable[[str], str]
-) -> Sequence[tuple[str, list[str]]]:
+def _notes(inspection: Inspection, spelled: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return headings and lines on problems and warnings."""
     titles = {"A run refuses these inputs": inspection.problems, "Warnings": inspection.warnings}
     return [
-        (title, [sentence(printable(spelled(line), 1_000)) for line in lines])
+        {"heading": title, "lines": [sentence(printable(spelled(line), 1_000)) for line in lines]}
         for title, lines in titles.items()
         if lines
     ]

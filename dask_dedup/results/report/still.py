@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 
 from dask_dedup.results.report.ticks import round_step
+from dask_dedup.results.report.viewer import View
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from dask_dedup.results.report.subject import Subject
     from dask_dedup.results.report.viewer import EmbeddedMicrograph
@@ -31,30 +31,21 @@ _ARM = 0.35
 _BAR = 0.09
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """The part of a micrograph that is drawn: least x and y, width and height."""
+def _scale(view: View) -> float:
+    """Return the units of the picture in a unit of the centres."""
+    return _WIDTH / view.width
 
-    left: float
-    top: float
-    width: float
-    height: float
 
-    @property
-    def scale(self) -> float:
-        """Units of the picture in a unit of the centres."""
-        return _WIDTH / self.width
-
-    def place(self, points: Floats) -> Floats:
-        """Return where points are in the picture, which is 1000 wide."""
-        return (points - (self.left, self.top)) * self.scale
+def _place(points: ArrayLike, view: View) -> Floats:
+    """Return where points are in the picture of a view."""
+    return np.asarray((points - np.array([view.left, view.top])) * _scale(view))
 
 
 def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
     """Draw a micrograph as a whole and, if picks are small on it, its busiest part enlarged."""
     sample = subject.contents.sample
     points = subject.places[shown.picks]
-    whole = View(*shown.field)
+    whole = shown.field
     counts = f"{shown.number - shown.rejected:,} kept, {shown.rejected:,} rejected"
     label = f"{subject.place.capitalize()} {shown.name}: {counts}."
     window = busiest_part(points, ~sample.kept[shown.picks], whole, subject.separation)
@@ -93,9 +84,10 @@ def _draw(
     frame: View | None = None,
 ) -> Markup:
     sample, picks = subject.contents.sample, shown.picks
-    height = min(2 * _WIDTH, view.height * view.scale)
-    places = view.place(points)
-    radius = max(subject.separation / 2 * view.scale, LEAST_RADIUS)
+    scale = _scale(view)
+    height = min(2 * _WIDTH, view.height * scale)
+    places = _place(points, view)
+    radius = max(subject.separation / 2 * scale, LEAST_RADIUS)
     inside: Bools = np.asarray(
         ((places > -radius) & (places < (_WIDTH + radius, height + radius))).all(axis=1)
     )
@@ -113,7 +105,7 @@ def _draw(
     if radius >= _LINES_FROM or not subject.separation:
         parts.append(_lines(subject, shown, places, inside))
     if frame is not None:
-        (x, y), side = view.place(np.array([frame.left, frame.top])), frame.width * view.scale
+        (x, y), side = _place([frame.left, frame.top], view), frame.width * scale
         parts.append(
             Markup(
                 '<rect class="win" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}"/>'
@@ -129,7 +121,7 @@ def _image(shown: EmbeddedMicrograph, view: View) -> Markup:
     if shown.image is None:
         return Markup()
     left, top, width, height = shown.field
-    (x, y), scale = view.place(np.array([left, top])), view.scale
+    (x, y), scale = _place([left, top], view), _scale(view)
     return Markup(
         '<image href="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" '
         'preserveAspectRatio="none" opacity=".75"/>'
@@ -167,7 +159,7 @@ def _scale_bar(unit: str, view: View, height: float) -> Markup:
     length, text = scale_bar(unit, view)
     return Markup(
         '<path class="sbar" d="M30 {:.0f}h{:.0f}"/><text x="30" y="{:.0f}">{}</text>'
-    ).format(height - 30, length * view.scale, height - 48, text)
+    ).format(height - 30, length * _scale(view), height - 48, text)
 
 
 def scale_bar(unit: str, view: View) -> tuple[float, str]:

@@ -114,6 +114,19 @@ class Subject:
         return np.asarray(self.picker_of_source[self.contents.sample.source])
 
     @cached_property
+    def lost_to(self) -> NDArray[np.int64]:
+        """Number of rejected rows of each picker that lost to a row of each picker, (p, p)."""
+        found = np.zeros((len(self.pickers), len(self.pickers)), dtype=np.int64)
+        at = np.ix_(self.picker_of_source, self.picker_of_source)
+        np.add.at(found, at, self.contents.lost_to)
+        return found
+
+    @property
+    def has_uids(self) -> bool:
+        """Whether all inputs have uids."""
+        return all(entry["columns"]["uid"] for entry in self.manifest["inputs"])
+
+    @cached_property
     def winner(self) -> NDArray[np.intp]:
         """Row number of the winner of each pick of the sample, -1 without one, (n,)."""
         return self.contents.sample.winners()
@@ -252,11 +265,6 @@ class Subject:
         full = [self.contents.name_of(key) for key in self.contents.choice.keys.tolist()]
         bare = [bare_name(name) for name in full]
         return shorten(bare if len(set(bare)) == len(set(full)) else full)
-
-    @property
-    def command(self) -> str:
-        """The result's folder as in a command."""
-        return str(self.run.output)
 
 
 def shorten(names: list[str]) -> list[str]:

@@ -1,9 +1,10 @@
-"""The environment in which the page's templates are compiled."""
+"""The files of the page: its templates, as jinja2 compiles them, and its styles and scripts."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from importlib.resources import files
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,11 @@ def environment() -> Environment:
     )
     found.filters |= {"size": show_size, "percent": percent}
     return found
+
+
+def asset(*path: str) -> str:
+    """Return the text of a style or a script of the report."""
+    return files("dask_dedup.results.report").joinpath(*path).read_text("utf-8")
 
 
 def show_size(size: int) -> str:

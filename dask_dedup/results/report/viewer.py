@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,15 @@ _NAME = 500
 _STEPS = 65_535
 
 
+class View(NamedTuple):
+    """A rectangle that is drawn: least x and y, width and height, in the unit of the centres."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedMicrograph:
     """A micrograph in the page.
@@ -52,8 +61,7 @@ class EmbeddedMicrograph:
         Row numbers in the sample of the picks that are embedded.
     number, rejected : int
         All picks of the micrograph, and those that were rejected.
-    field : (4,) float
-        Least x and y, width and height of the drawn field, in the unit of the centres.
+    field : View
     is_micrograph : bool
         Whether the field is the micrograph, not the extent of picks.
     image : MicrographImage or None
@@ -65,7 +73,7 @@ class EmbeddedMicrograph:
     picks: Indices
     number: int
     rejected: int
-    field: tuple[float, float, float, float]
+    field: View
     is_micrograph: bool
     image: MicrographImage | None
 
@@ -189,26 +197,26 @@ def _fit(
     subject: Subject,
     row: int,
     image: MicrographImage,
-    field: tuple[float, float, float, float],
+    field: View,
     is_micrograph: bool,
     images: Images,
-) -> tuple[tuple[float, float, float, float], bool, MicrographImage | None]:
+) -> tuple[View, bool, MicrographImage | None]:
     """Fit the field to the image if the size of the micrograph is not known; else check that both agree."""
     sampled = subject.contents.sampled
     at = np.searchsorted(sampled.key, subject.contents.choice.keys[row])
     pixel = float(sampled.psize[at]) if subject.unit == "Å" else 1.0
     height, width = image.shape[0] * pixel, image.shape[1] * pixel
     if not is_micrograph:
-        left, top, wide, high = field
-        inside = left >= -_OUTSIDE * width and top >= -_OUTSIDE * height
-        inside &= left + wide <= (1 + _OUTSIDE) * width and top + high <= (1 + _OUTSIDE) * height
+        inside = field.left >= -_OUTSIDE * width and field.top >= -_OUTSIDE * height
+        inside &= field.left + field.width <= (1 + _OUTSIDE) * width
+        inside &= field.top + field.height <= (1 + _OUTSIDE) * height
         if np.isfinite(pixel) and subject.unit and inside:
-            return (0.0, 0.0, width, height), True, image
+            return View(0.0, 0.0, width, height), True, image
         images.problems.append("An image was left out, because the picks do not fit on it.")
         return field, is_micrograph, None
-    ratio = field[2] / field[3] * image.shape[0] / image.shape[1]
-    if not 0.98 < ratio < 1.02 or (np.isfinite(pixel) and not 0.98 < field[2] / width < 1.02):
-        known = f"{field[2] / pixel:.0f} x {field[3] / pixel:.0f}"
+    ratio = field.width / field.height * image.shape[0] / image.shape[1]
+    if not 0.98 < ratio < 1.02 or (np.isfinite(pixel) and not 0.98 < field.width / width < 1.02):
+        known = f"{field.width / pixel:.0f} x {field.height / pixel:.0f}"
         images.problems.append(
             f"An image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph {known}. "
             "It is not shown."
@@ -217,9 +225,7 @@ def _fit(
     return field, is_micrograph, image
 
 
-def find_field(
-    points: Floats, width: float, height: float
-) -> tuple[tuple[float, float, float, float], bool]:
+def find_field(points: Floats, width: float, height: float) -> tuple[View, bool]:
     """Return the field to draw as least x and y, width and height, and whether it is the micrograph.
 
     The micrograph begins at 0, or has 0 in its middle (centred coordinates). If its size is not known, or picks lie
@@ -231,18 +237,19 @@ def find_field(
         for corner in (np.zeros(2), -size / 2):
             slack = _OUTSIDE * size
             if (low >= corner - slack).all() and (high <= corner + size + slack).all():
-                return (float(corner[0]), float(corner[1]), width, height), True
+                left, top = corner.tolist()
+                return View(left, top, width, height), True
     corner = np.minimum(low, 0.0) if (high - low > 0.3 * high).all() else low
     size = np.maximum(high - corner, 1e-9)
     margin = 0.02 * size.max()
     left, top = (corner - np.where(corner < 0, margin, 0)).tolist()
     right, bottom = (high + margin).tolist()
-    return (left, top, right - left, bottom - top), False
+    return View(left, top, right - left, bottom - top), False
 
 
 def busiest_window(
-    points: Floats, rejected: NDArray[np.bool_], field: tuple[float, float, float, float]
-) -> tuple[NDArray[np.bool_], tuple[float, float, float, float]]:
+    points: Floats, rejected: NDArray[np.bool_], field: View
+) -> tuple[NDArray[np.bool_], View]:
     """Return a mask of the at most `MOST_ON_ONE` picks in the window with most rejected picks, and the window.
 
     If the smallest window has more picks, the mask has the first of them.
@@ -263,9 +270,7 @@ def busiest_window(
         if share < _LEAST_SHARE:  # many picks in one place
             inside[np.flatnonzero(inside)[MOST_ON_ONE:]] = False
         if np.count_nonzero(inside) <= MOST_ON_ONE:
-            left, top = low.tolist()
-            width, height = (2 * half).tolist()
-            return inside, (left, top, width, height)
+            return inside, View(*low.tolist(), *(2 * half).tolist())
         share *= 0.8
 
 
@@ -273,7 +278,6 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
     """Return a micrograph for the script: numbers, and its picks as arrays in base64, the widest first."""
     sample, picks = subject.contents.sample, shown.picks
     few = sample.take(picks)
-    has_uid = all(entry["columns"]["uid"] for entry in subject.manifest["inputs"])
     place = np.full(len(sample), _NONE, dtype=np.int64)
     place[picks] = np.arange(picks.size)
     winner = subject.winner[picks]
@@ -286,7 +290,7 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
             bits if subject.analysis.before_votes is None else subject.analysis.before_votes[picks]
         )
     arrays = [
-        few.uid.astype("<u8") if has_uid else few.row.astype("<u4"),
+        few.uid.astype("<u8") if subject.has_uids else few.row.astype("<u4"),
         few.score.astype("<f4"),
         few.distance.astype("<f4"),
         bits.astype("<u4"),

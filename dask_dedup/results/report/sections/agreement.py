@@ -12,8 +12,6 @@ from dask_dedup.results.report.wording import in_words, percent, votes_needed
 from dask_dedup.results.summary import by_number_of_pickers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from dask_dedup.results.report.neighbours import ClosePairs
     from dask_dedup.results.report.subject import Picker, Subject
 
@@ -244,12 +242,9 @@ def _where(pickers: int, medians: list[float], chance: list[bool]) -> str:
 
 def _lost(subject: Subject) -> list[dict[str, Any]]:
     """Return how often each picker lost to each other one; exact."""
-    number = len(subject.pickers)
-    if number > _MATRIX:
+    if len(subject.pickers) > _MATRIX:
         return []
-    matrix: NDArray[np.int64] = np.zeros((number, number), dtype=np.int64)
-    at = np.ix_(subject.picker_of_source, subject.picker_of_source)
-    np.add.at(matrix, at, subject.contents.lost_to)
     return [
-        {"picker": picker, "cells": matrix[picker.number].tolist()} for picker in subject.pickers
+        {"picker": picker, "cells": cells}
+        for picker, cells in zip(subject.pickers, subject.lost_to.tolist(), strict=True)
     ]

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.results.command import as_flag
+from dask_dedup.results.command import RUN_DEFAULTS, as_flag
 
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
@@ -45,7 +45,6 @@ _MEANINGS = {
     "output_format": "format of the tables written",
     "compression": "of the Parquet files written",
     "duplicates_only": "list the duplicates, but write no particles",
-    "allow_outside": "a group may name files outside its folder",
 }
 
 
@@ -61,12 +60,7 @@ class Setting(NamedTuple):
 def settings(subject: Subject) -> dict[str, Any]:
     """Return the settings that were changed, and all settings."""
     manifest = subject.manifest
-    others = {
-        "micrographs": None,
-        "output_format": "native",
-        "compression": "auto",
-        "duplicates_only": False,
-    }
+    others = {name: default for name, default in RUN_DEFAULTS.items() if name in _MEANINGS}
     defaults = {**DedupParams().to_dict(), **others}
     given = {
         **manifest["parameters"],

@@ -63,10 +63,7 @@ def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _who_won(subject: Subject) -> str:
     """Return how often the picker that won most often won against the others."""
-    number = len(subject.pickers)
-    lost = np.zeros((number, number), dtype=np.int64)
-    at = np.ix_(subject.picker_of_source, subject.picker_of_source)
-    np.add.at(lost, at, subject.contents.lost_to)
+    lost = subject.lost_to.copy()
     np.fill_diagonal(lost, 0)
     won, met = lost.sum(axis=0), lost.sum(axis=0) + lost.sum(axis=1)
     if not met.any():
@@ -78,5 +75,5 @@ def _who_won(subject: Subject) -> str:
         if won[best] == met[best]
         else f"{won[best]:,} of {met[best]:,} times"
     )
-    who = "the two" if number == 2 else "it and another picker"
+    who = "the two" if len(subject.pickers) == 2 else "it and another picker"
     return f"Where {who} met, {subject.pickers[best].name} won {times}, perhaps only because its numbers are larger."
