@@ -15,7 +15,7 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formats import NamedFiles, by_source, open_table, read
 from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
-from dask_dedup.formats.parquet.footer import hive_keys
+from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formats.parquet.table import with_keys
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.output.manifest import lacks_particles, read_manifest
@@ -122,6 +122,11 @@ class FinishedRun:
         """Map the number of each input that was written as several files to the name of its output."""
         entries = enumerate(self.manifest["inputs"])
         return {source: entry["output"] for source, entry in entries if entry.get("output")}
+
+    def partition_values(self, path: Path) -> dict[str, str | None]:
+        """Return the values in the names of the partition folders of an output file, None for null."""
+        keys = hive_keys(path, self.output) if self.partitions else ()
+        return {name: None if text == NULL_KEY else text for name, text in keys}
 
     def count_trees(self, dataset: str) -> dict[int, int]:
         """Count the rows of each input that was written as several files, in the files of `dataset`."""

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError
-from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formatting import counted, shell_command, short_names
 from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
@@ -290,7 +289,7 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
     keys = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
     _check_constants(run, tags, [*schema.names, *keys.names])
     names = _input_names(run)
-    folders = [_read_keys(run, file.path, keys) for file in files]
+    folders = [run.partition_values(file.path) for file in files]
     return Dataset(
         run=run,
         name=name,
@@ -317,12 +316,6 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
         keys=keys,
         folders=frozenset(tuple(folder.values()) for folder in folders),
     )
-
-
-def _read_keys(run: FinishedRun, path: Path, keys: pa.Schema) -> dict[str, str | None]:
-    """Return the values in the names of the folders of a file."""
-    found = dict(hive_keys(path, run.output)) if keys.names else {}
-    return {name: None if text == NULL_KEY else text for name, text in found.items()}
 
 
 def as_text(value: Any) -> str | None:

@@ -264,17 +264,11 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
 
-    bounds = file.bounds
-    fields = [field for field in schema.fields if field.name in bounds]
-    ids = [field.field_id for field in fields]
-
-    def by_id(attribute: str) -> dict[int, bytes]:
-        values = (getattr(bounds[field.name], attribute) for field in fields)
-        return {
-            field.field_id: to_bytes(field.field_type, value)
-            for field, value in zip(fields, values, strict=True)
-        }
-
+    bounds = [
+        (field.field_id, field.field_type, file.bounds[field.name])
+        for field in schema.fields
+        if field.name in file.bounds
+    ]
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=f"{file.root}/{file.relative}",
@@ -283,10 +277,10 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
         record_count=file.rows,
         file_size_in_bytes=file.bytes,
         column_sizes={},
-        value_counts=dict.fromkeys(ids, file.rows),
-        null_value_counts={field.field_id: bounds[field.name].nulls for field in fields},
+        value_counts={number: file.rows for number, *_ in bounds},
+        null_value_counts={number: each.nulls for number, _, each in bounds},
         nan_value_counts={},
-        lower_bounds=by_id("minimum"),
-        upper_bounds=by_id("maximum"),
+        lower_bounds={number: to_bytes(kind, each.minimum) for number, kind, each in bounds},
+        upper_bounds={number: to_bytes(kind, each.maximum) for number, kind, each in bounds},
         spec_id=spec,
     )

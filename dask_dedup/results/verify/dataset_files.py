@@ -15,7 +15,6 @@ from dask_dedup.storage.files import parquet_source
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from typing import Self
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -31,8 +30,8 @@ class DatasetFiles:
 
     Attributes
     ----------
-    paths : dict of int to Path
-        By fragment number.
+    paths : mapping of int to sequence of Path
+        By fragment number. Each fragment has one.
     schema : pyarrow.Schema
     folder : str
         Folder of relative paths in the columns of file names; "" for the current folder.
@@ -40,29 +39,17 @@ class DatasetFiles:
         Whether a particle may have several rows.
     """
 
-    paths: dict[int, Path]
+    paths: Mapping[int, Sequence[Path]]
     schema: pa.Schema
     folder: str = ""
     repeated: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        paths: Mapping[int, Sequence[Path]],
-        schema: pa.Schema,
-        folder: str,
-        *,
-        repeated: bool = False,
-    ) -> Self:
-        """Return the files of a dataset that has one for each fragment."""
-        return cls({n: path for n, (path,) in paths.items()}, schema, folder, repeated)
 
     def read(self, fragment: Fragment) -> tuple[pa.Table, Indices]:
         """Read the file of a fragment. Also return the row in the fragment of each particle that it describes.
 
         Rows are ascending, (n,) intp. File names are as in the fragments.
         """
-        path = self.paths[fragment.number]
+        (path,) = self.paths[fragment.number]
         with pq.ParquetFile(**parquet_source(path)) as file:
             table = file.read(use_threads=False)
         names = table.schema.names

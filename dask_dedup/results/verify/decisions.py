@@ -115,12 +115,12 @@ def check_decisions(
         totals = run.manifest["totals"]
         _check_algorithm(run)
         parts = find_parts(run, inputs)
-        duplicates = DatasetFiles.of(
+        duplicates = DatasetFiles(
             parts[DUPLICATES], with_groups(DUPLICATES_SCHEMA, params), run.folder
         )
         votes = None
         if inputs.voting:
-            votes = DatasetFiles.of(
+            votes = DatasetFiles(
                 parts[VOTES], with_groups(VOTES_SCHEMA, params), run.folder, repeated=True
             )
         findings = examine_decisions(inputs, duplicates, votes, pool)

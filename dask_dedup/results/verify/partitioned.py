@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dask_dedup.arrow import to_numpy
-from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formats.parquet.table import with_metadata_of
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.pipeline.partitions import folder_name, folder_type
@@ -33,8 +32,7 @@ class Folders:
 
     Attributes
     ----------
-    output : Path
-        Folder of the run.
+    run : FinishedRun
     columns : tuple of str
         Columns in the names of the folders.
     schema : pyarrow.Schema
@@ -43,7 +41,7 @@ class Folders:
         The first file of each partition folder of the inputs, whose metadata the files of the result have.
     """
 
-    output: Path
+    run: FinishedRun
     columns: tuple[str, ...]
     schema: pa.Schema
     first: dict[str, str] = field(default_factory=dict)
@@ -57,7 +55,7 @@ class Folders:
         if not run.manifest.get("partition_by"):
             for part in (part for each in inputs.fragments for part in each.parts):
                 first.setdefault(folder_name(part.keys), part.first.path)
-        return cls(run.output, columns, pa.schema(kept, metadata=schema.metadata), first)
+        return cls(run, columns, pa.schema(kept, metadata=schema.metadata), first)
 
     def schema_of(self, path: Path) -> pa.Schema:
         """Return the expected schema of a file."""
@@ -66,10 +64,10 @@ class Folders:
         return with_metadata_of(first, self.schema) if first else self.schema
 
     def _keys(self, path: Path) -> dict[str, str | None]:
-        keys = dict(hive_keys(path, self.output))
+        keys = self.run.partition_values(path)
         if tuple(keys) != self.columns:
             raise MismatchError(f"{path}: is not in a folder of {', '.join(self.columns)}")
-        return {name: None if text == NULL_KEY else text for name, text in keys.items()}
+        return keys
 
     def divide(
         self, rows: pa.Table, paths: Sequence[Path]
@@ -81,7 +79,7 @@ class Folders:
         files: dict[tuple[tuple[str, str | None], ...], list[Path]] = {}
         for path in paths:
             files.setdefault(tuple(self._keys(path).items()), []).append(path)
-        texts = {name: _as_text(rows.column(name)) for name in self.columns}
+        texts = {name: rows.column(name).cast(pa.string()) for name in self.columns}
         found = np.zeros(rows.num_rows, dtype=bool)
         for keys, mine in files.items():
             mask = np.ones(rows.num_rows, dtype=bool)
@@ -93,7 +91,7 @@ class Folders:
         if not found.all():
             row = int(np.argmin(found))
             values = ", ".join(f"{name}={texts[name][row]}" for name in self.columns)
-            raise MismatchError(f"{self.output}: has no file with the rows of {values}")
+            raise MismatchError(f"{self.run.output}: has no file with the rows of {values}")
 
 
 def check_types(run: FinishedRun, inputs: Inputs) -> None:
@@ -107,9 +105,3 @@ def check_types(run: FinishedRun, inputs: Inputs) -> None:
             raise MismatchError(
                 f"{name} is {found} in the names of folders by the manifest, but {expected} in the inputs"
             )
-
-
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.string())

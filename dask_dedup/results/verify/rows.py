@@ -74,7 +74,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
     listed = with_groups(DUPLICATES_SCHEMA, inputs.params)
-    duplicates = DatasetFiles.of(parts[DUPLICATES], listed, run.folder)
+    duplicates = DatasetFiles(parts[DUPLICATES], listed, run.folder)
     check_types(run, inputs)
     if run.lacks_particles:
         return _compare_lists(inputs, duplicates, pool)
