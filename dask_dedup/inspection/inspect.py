@@ -53,9 +53,7 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
     Inputs,
-    find_units,
-    read_exposures,
-    with_matched_names,
+    prepare_inputs,
 )
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
@@ -162,16 +160,13 @@ def _open(
     listed = open_table(micrographs) if micrographs else None
     params, psize_sources = pixel_sizes_of_jobs(tables, params, listed)
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
-    roles, names = with_matched_names(tables, roles, params, listed)
-    exposures = read_exposures(listed, roles[0], params) if listed else None
-    roles = find_units(tables, roles, params, exposures)
-    for table, role in zip(tables, roles, strict=True):
+    inputs = prepare_inputs(tables, roles, params, listed)
+    for table, role in zip(inputs.tables, inputs.roles, strict=True):
         if table.source in params.flip_y:
-            check_flip(role, params, exposures, table.path)
+            check_flip(role, params, inputs.micrographs, table.path)
         columns = () if table.format == "coordinates" else table.schema.names
-        record(problems, check_pixel_size, role, params, exposures, table.path, columns)
-    inputs = Inputs.of(tables, roles, params, exposures)
-    return replace(inputs, left_out=left_out, names=names, psize_sources=psize_sources), comparable
+        record(problems, check_pixel_size, role, params, inputs.micrographs, table.path, columns)
+    return replace(inputs, left_out=left_out, psize_sources=psize_sources), comparable
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:

@@ -29,7 +29,7 @@ from dask_dedup.particles.pickers import make_voting, name_pickers
 from dask_dedup.particles.programs import MICROGRAPH_PATH, MICROGRAPH_UID
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -124,32 +124,38 @@ def make_inputs(
         If a column is missing, or the parameters contradict the tables.
     """
     roles = find_roles(tables, params, exposures.path if exposures else None)
-    roles, names = with_matched_names(tables, roles, params, exposures)
-    micrographs = read_exposures(exposures, roles[0], params) if exposures else None
-    roles = find_units(tables, roles, params, micrographs)
-    pickers = [*zip((table.path for table in tables), name_pickers(tables), strict=True)]
+    inputs = prepare_inputs(tables, roles, params, exposures)
+    voting = None
+    if params.counts_votes:  # naming many pickers takes long
+        pickers = [*zip((table.path for table in tables), name_pickers(tables), strict=True)]
+        voting = make_voting(pickers, params, left_out or {})
     inputs = replace(
-        Inputs.of(tables, roles, params, micrographs),
+        inputs,
         left_out=left_out or {},
-        voting=make_voting(pickers, params, left_out or {}),
-        names=names,
+        voting=voting,
         psize_sources=psize_sources or {},
     )
     check_inputs(inputs)
     return inputs
 
 
-def with_matched_names(
+def prepare_inputs(
     tables: Sequence[ParticleTable],
     roles: Sequence[ColumnRoles],
     params: DedupParams,
     exposures: ParticleTable | None,
-) -> tuple[list[ColumnRoles], NameMatch | None]:
-    """Choose what is taken off names, if micrographs are matched by name. Return the roles with it, and the match."""
-    if roles[0].match != "name":
-        return list(roles), None
-    found = match_names(tables, roles, params, exposures)
-    return use_stripping([table.path for table in tables], roles, params, found.stripping), found
+) -> Inputs:
+    """Make inputs from tables and their roles: match names, read the micrograph table, find units. Check nothing."""
+    names = None
+    if roles[0].match == "name":
+        names = match_names(tables, roles, params, exposures)
+        roles = use_stripping([table.path for table in tables], roles, params, names.stripping)
+    micrographs = read_exposures(exposures, roles[0], params) if exposures else None
+    roles = [
+        find_unit(role, params, micrographs, table.path, _read_positions(table, role))
+        for table, role in zip(tables, roles, strict=True)
+    ]
+    return replace(Inputs.of(tables, roles, params, micrographs), names=names)
 
 
 def use_stripping(
@@ -177,20 +183,6 @@ def read_exposures(
     return read_micrographs(exposures, naming, roles.groups)
 
 
-def find_units(
-    tables: Sequence[ParticleTable],
-    roles: Sequence[ColumnRoles],
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> list[ColumnRoles]:
-    """Return the roles of each table with the unit that `find_unit` finds."""
-    found = []
-    for table, role in zip(tables, roles, strict=True):
-        parts = (read(table, each, role.position) for each in table.fragments if each.rows)
-        found.append(find_unit(role, params, micrographs, table.path, parts))
-    return found
-
-
 def find_unit(
     roles: ColumnRoles,
     params: DedupParams,
@@ -210,6 +202,10 @@ def find_unit(
     if in_pixels and needs_pixel_size(roles, params) and _are_fractions(roles, table, parts):
         return replace(roles, unit="volume", image=None)
     return roles
+
+
+def _read_positions(table: ParticleTable, roles: ColumnRoles) -> Iterator[pa.Table]:
+    return (read(table, each, roles.position) for each in table.fragments if each.rows)
 
 
 def _are_fractions(roles: ColumnRoles, table: str, parts: Iterable[pa.Table]) -> bool:
@@ -378,7 +374,7 @@ def check_inputs(inputs: Inputs) -> None:
             if table.rows or not table.bytes:
                 check_pixel_size(roles, params, inputs.micrographs, table.path, columns, known)
         except InputError:  # a pixel size would not help
-            parts = (read(table, each, roles.position) for each in table.fragments if each.rows)
+            parts = _read_positions(table, roles)
             if roles.unit == "pixel" and _are_fractions(roles, table.path, parts):
                 raise fractions_error(roles, table.path) from None
             raise
