@@ -9,42 +9,24 @@ are converted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from dask_dedup.formats import Fragment, OutputFile, ParticleTable
+    from dask_dedup.conversion.coordinates import CoordinatesConversion
+    from dask_dedup.conversion.star import StarConversion
+    from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
-__all__ = ["CONVERSIONS", "Conversion", "make_conversion"]
+    #: A conversion is pickled for the workers of a cluster. `split` writes the rows of a fragment to part files, and
+    #: `assemble` joins those of all fragments.
+    Conversion = StarConversion | CoordinatesConversion
+
+__all__ = ["CONVERSIONS", "make_conversion"]
 
 CONVERSIONS = ("star", "relion-coordinates")
-
-
-class Conversion(Protocol):
-    """Interface of a conversion. It is pickled for the workers of a cluster."""
-
-    def split(
-        self,
-        inputs: Inputs,
-        fragment: Fragment,
-        keep: NDArray[np.bool_],
-        kept: Path,
-        rejected: Path,
-    ) -> None:
-        """Write a fragment's kept rows to the part file `kept`, its rejected rows to `rejected`."""
-
-    def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:
-        """Join the part files of all fragments into the output files in `folder`.
-
-        The files will be moved to the folder `final`.
-        """
 
 
 def make_conversion(

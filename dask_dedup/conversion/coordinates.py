@@ -6,23 +6,25 @@ table of a file.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
     EXTENSION,
+    SCORE_OF_CRYOSPARC,
     MicrographNames,
     check_kept_rows,
     check_positions,
     find_names,
     micrograph_pixel_sizes,
     name_warnings,
+    scanned_pixel_sizes,
 )
 from dask_dedup.conversion.text import (
     NO_CLASS,
@@ -36,10 +38,13 @@ from dask_dedup.conversion.text import (
     to_bytes,
 )
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read, read_text
+from dask_dedup.formats import by_source, read, read_text
 from dask_dedup.formats.base import read_index, write_blocks, write_index
+from dask_dedup.formats.coordinates.column_map import COORDINATES, MICROGRAPH, SCORE
+from dask_dedup.formats.coordinates.relion_job import JOB_FOLDER
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.storage.files import exists, read_bytes
 from dask_dedup.storage.paths import at, is_uri
@@ -47,7 +52,6 @@ from dask_dedup.storage.paths import at, is_uri
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, OutputFile, ParticleTable
@@ -56,16 +60,13 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
-LABELS = (
-    *("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"),
-    *("rlnClassNumber", "rlnAnglePsi"),
-)
-X, Y, SCORE, CLASS, PSI = LABELS
+X, Y = COORDINATES[:2]
+CLASS, PSI = "rlnClassNumber", "rlnAnglePsi"
+LABELS = (X, Y, SCORE, CLASS, PSI)
 #: The lists of RELION 4 and later, and of RELION 3.1.
 LIST, SUFFIX_LIST = "autopick.star", "coords_suffix_autopick.star"
-LIST_LABELS = ("rlnMicrographName", "rlnMicrographCoordinates")
+LIST_LABELS = (MICROGRAPH, "rlnMicrographCoordinates")
 _SUFFIX = "_autopick.star"
-_JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
 #: A project folder of RELION has one of these. A job folder has a copy of the first, and a third file.
 _PROJECT_FILES, _JOB_FILE = ("default_pipeline.star", ".gui_projectdir"), "job.star"
 #: Pixel sizes of one micrograph may differ by this fraction, through rounding.
@@ -165,8 +166,6 @@ class CoordinatesConversion:
 
 
 def _quoted(texts: Sequence[str]) -> list[str]:
-    import pyarrow as pa
-
     quoted: list[str] = quote(pa.array(list(texts), pa.string())).to_pylist()
     return quoted
 
@@ -176,15 +175,14 @@ def _columns(
 ) -> list[pa.Array]:
     """Return the columns `LABELS` of a fragment as text."""
     names = table.schema.names
-    own = [label for label in LABELS if label in names]
-    stored = read_text(table, fragment, own)
-    stored = {label: _decoded(column) for label, column in stored.items()}
+    found_text = read_text(table, fragment, [label for label in LABELS if label in names])
+    stored = {label: column.cast(pa.string()) for label, column in found_text.items()}
     size = micrograph_pixel_sizes(found, roles, inputs)
     columns = [
         choose_text(centre / size, stored.get(label))
         for label, centre in ((X, found.picks.x), (Y, found.picks.y))
     ]
-    score = "pick_stats/ncc_score" if roles.convention == "cryosparc" else SCORE
+    score = SCORE_OF_CRYOSPARC if roles.convention == "cryosparc" else SCORE
     for label, column, missing in (
         (SCORE, score, NO_VALUE),
         (CLASS, CLASS, NO_CLASS),
@@ -193,8 +191,6 @@ def _columns(
         if column not in names:
             columns.append(constant(missing, fragment.rows))
             continue
-        from dask_dedup.particles.column_values import Columns
-
         values = Columns(read(table, fragment, [column]), table.path).floats(column)
         text = choose_text(values, stored.get(label), missing=missing)
         if label == CLASS:
@@ -202,12 +198,6 @@ def _columns(
             text = as_text(from_numpy(whole))
         columns.append(text)
     return columns
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    import pyarrow as pa
-
-    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def file_of(micrograph: str) -> str:
@@ -218,7 +208,7 @@ def file_of(micrograph: str) -> str:
     >>> file_of("MotionCorr/job002/Movies/mic1.mrc")
     'Movies/mic1_autopick.star'
     """
-    path = PurePosixPath(_JOB_FOLDER.sub("", micrograph.replace("\\", "/")).split("://")[-1])
+    path = PurePosixPath(JOB_FOLDER.sub("", micrograph.replace("\\", "/")).split("://")[-1])
     parts = [part for part in path.parts if part not in ("/", "..", ".")]
     stem = PurePosixPath(*parts) if parts else PurePosixPath("micrograph")
     return f"{EXTENSION.sub('', str(stem))}{_SUFFIX}"
@@ -289,13 +279,11 @@ def _check_pixel_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None
     """Raise InputError if the inputs have micrographs of different pixel sizes, and no table tells which count."""
     if inputs.micrographs is not None:
         return
-    sizes: dict[int, list[float]] = {}
-    for summary in summaries:
-        overrides = inputs.roles[summary.source].overrides_psize
-        pairs = [summary.stored_psize] if overrides else summary.psize.values()
-        found = [size for pair in pairs for size in pair if np.isfinite(size)]
-        sizes.setdefault(summary.source, []).extend(found)
-    means = {source: float(np.mean(found)) for source, found in sizes.items() if found}
+    means = {
+        source: float(np.mean(sizes))
+        for source, mine in by_source(summaries).items()
+        if (sizes := scanned_pixel_sizes(inputs.roles[source], mine))
+    }
     if len(means) < 2:
         return
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
 
 #: Columns with the names of micrographs in a micrograph table.
-NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
+_NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
+SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
 #: Extension of a micrograph. Names may have other dots.
 EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
 
@@ -136,10 +137,12 @@ def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
     for path in dict.fromkeys(each.path for each in found if each):
         with suppress(InputError):  # the names of the inputs serve as well
             table = open_table(path)
-            for column in [each for each in NAME_COLUMNS if each in table.schema.names][:1]:
-                for fragment in table.fragments:
-                    rows = Columns(read(table, fragment, [column]), path)
-                    listed.update(rows.texts(column)[1])
+            column = name_column(table)
+            if column is None:
+                continue
+            for fragment in table.fragments:
+                rows = Columns(read(table, fragment, [column]), path)
+                listed.update(rows.texts(column)[1])
     bare = Counter(map(FULL, listed))
     name_of = {FULL(name): name for name in listed if bare[FULL(name)] == 1}
     alike = Counter(map(FULL, stored.values()))
@@ -147,9 +150,15 @@ def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
     return {key: name for key, name in names.items() if name and alike[FULL(stored[key])] == 1}
 
 
+def name_column(exposures: ParticleTable) -> str | None:
+    """Return the column with the names of micrographs in a micrograph table, None if it has none."""
+    names = exposures.schema.names
+    return next((name for name in _NAME_COLUMNS if name in names), None)
+
+
 def _names_in_table(inputs: Inputs, exposures: ParticleTable) -> dict[int, str]:
     """Map key to name in a micrograph table, unless the inputs have groups that it lacks."""
-    column = next((name for name in NAME_COLUMNS if name in exposures.schema.names), None)
+    column = name_column(exposures)
     roles = inputs.roles[0]
     if column is None or not set(roles.groups) <= set(exposures.schema.names):
         return {}
@@ -203,6 +212,16 @@ def micrograph_pixel_sizes(
     if roles.overrides_psize and found.sizes.stored is not None:
         return found.sizes.stored
     return found.sizes.used
+
+
+def scanned_pixel_sizes(roles: ColumnRoles, summaries: Iterable[ScanSummary]) -> list[float]:
+    """Return the least and the greatest pixel size of the micrographs of an input, in each fragment's summary."""
+    pairs = [
+        pair
+        for each in summaries
+        for pair in ([each.stored_psize] if roles.overrides_psize else each.psize.values())
+    ]
+    return [size for pair in pairs for size in pair if np.isfinite(size)]
 
 
 def check_kept_rows(inputs: Inputs, summaries: Sequence[ScanSummary], sources: set[int]) -> None:

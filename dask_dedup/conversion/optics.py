@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.conversion.micrographs import NAME_COLUMNS
+from dask_dedup.conversion.micrographs import name_column
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
 from dask_dedup.formatting import counted
@@ -219,7 +219,7 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
     """Return the optics of the micrograph table, whose groups the rows have by their micrographs."""
     detail = star_detail(exposures)
     roles = inputs.roles[table.source]
-    column = next((name for name in NAME_COLUMNS if name in exposures.schema.names), None)
+    column = name_column(exposures)
     if (
         detail is None
         or not {GROUP} <= set(detail.optics) & set(detail.labels)

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
+    SCORE_OF_CRYOSPARC,
     MicrographNames,
     check_kept_rows,
     check_positions,
     find_names,
     micrograph_pixel_sizes,
+    scanned_pixel_sizes,
 )
 from dask_dedup.conversion.optics import (
     GROUP,
@@ -37,8 +39,15 @@ from dask_dedup.conversion.text import (
     write_lines,
 )
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read, read_text
+from dask_dedup.formats import by_source, read, read_text
 from dask_dedup.formats.base import read_parts, write_blocks
+from dask_dedup.formats.coordinates.column_map import (
+    COORDINATES,
+    FILAMENT,
+    MICROGRAPH,
+    SCORE,
+    TOMOGRAM,
+)
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_values import Columns
@@ -54,16 +63,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, OutputFile, ParticleTable
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
 #: Name of the file in particles_kept and particles_rejected.
 FILE = "particles.star"
-MICROGRAPH, TOMOGRAM = "rlnMicrographName", "rlnTomoName"
-COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
 PARTICLE = "rlnTomoParticleName"
-SCORE, TUBE = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
-SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
 #: An input without these columns has no shift: 0 means the same.
 _ZERO = {*RELION_SHIFT_ANGSTROM, *RELION_SUBTOMOGRAM}
 _LABEL = re.compile(r"[A-Za-z]\w*")
@@ -115,12 +121,11 @@ class StarConversion:
         keys = RowMicrographs.of(Columns(rows, table.path), roles).keys
         texts = self._texts(inputs, fragment, rows)
         texts[self.micrograph] = self.names.texts(keys)
-        if TUBE in self.labels and self.first_tubes[fragment.source]:
-            tubes = read(table, fragment, [TUBE]).column(TUBE)
-            shifted = Columns(pa.table({TUBE: tubes}), table.path).floats(TUBE)
-            new = shifted + self.first_tubes[fragment.source]
+        if FILAMENT in self.labels and self.first_tubes[fragment.source]:
+            tubes = Columns(read(table, fragment, [FILAMENT]), table.path).floats(FILAMENT)
+            new = tubes + self.first_tubes[fragment.source]
             whole = np.where(np.isnan(new), 0, new).astype(np.int64)
-            texts[TUBE] = as_text(from_numpy(whole))
+            texts[FILAMENT] = as_text(from_numpy(whole))
         numbers = self.optics.numbers(fragment, keys, rows)
         zeros = constant("0.000000", fragment.rows)
         columns = [texts.get(label, zeros) for label in self.labels]
@@ -142,27 +147,23 @@ class StarConversion:
             return {label: as_text(found.column(label)) for label in own}
         extracted = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
         size = micrograph_pixel_sizes(extracted, roles, inputs)
-        centres = dict(zip(COORDINATES, _axes(extracted.picks), strict=True))
+        picks = extracted.picks
+        centres = dict(zip(COORDINATES, (picks.x, picks.y, picks.z), strict=True))
         stored = read_text(table, fragment, own)
         texts = {}
         for label in own:
             if label in centres:
                 texts[label] = choose_text(centres[label] / size, stored.get(label))
+                continue
+            of_cryosparc = label == SCORE and roles.convention == "cryosparc"
+            name = SCORE_OF_CRYOSPARC if of_cryosparc else label
+            column = read(table, fragment, [name]).column(name)
+            whole = pa.types.is_integer(column.type) and not column.null_count
+            if whole or pa.types.is_dictionary(column.type):
+                texts[label] = as_text(column)
             else:
-                of_cryosparc = label == SCORE and roles.convention == "cryosparc"
-                column = read(table, fragment, [SCORE_OF_CRYOSPARC if of_cryosparc else label])
-                column = column.rename_columns([label])
-                if pa.types.is_dictionary(column.schema.field(label).type):
-                    texts[label] = as_text(column.column(label))
-                else:
-                    values = Columns(column, table.path).floats(label)
-                    whole = pa.types.is_integer(column.schema.field(label).type)
-                    whole = whole and not column.column(label).null_count
-                    texts[label] = (
-                        as_text(column.column(label))
-                        if whole
-                        else choose_text(values, stored.get(label), missing=NO_VALUE)
-                    )
+                values = Columns(pa.table({label: column}), table.path).floats(label)
+                texts[label] = choose_text(values, stored.get(label), missing=NO_VALUE)
         return texts
 
     def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:  # noqa: ARG002
@@ -187,10 +188,6 @@ class StarConversion:
 
         folder.mkdir(parents=True, exist_ok=True)
         return [replace(write_blocks(folder, FILE, 0, blocks()), rows=rows)]
-
-
-def _axes(picks: object) -> list[NDArray[np.float64]]:
-    return [getattr(picks, axis) for axis in "xyz"]
 
 
 def labels_of(table: ParticleTable, convention: str) -> list[str]:
@@ -221,7 +218,8 @@ def make_star(
     }
     check_kept_rows(inputs, summaries, computed)
     names = find_names(inputs, summaries, exposures)
-    sizes = [_one_size(inputs, source, summaries) for source in range(len(inputs.tables))]
+    of_input = by_source(summaries)
+    sizes = [_one_size(inputs, roles, of_input[n]) for n, roles in enumerate(inputs.roles)]
     optics = find_optics(inputs, exposures, sizes)
     if exposures is not None:
         check_micrographs(optics, inputs, summaries, exposures.path)
@@ -242,7 +240,7 @@ def make_star(
         label for label in dict.fromkeys(flat) if label not in labels and label not in (GROUP, *own)
     ]
     general = _general(inputs)
-    first_tubes = _first_tubes(inputs) if TUBE in labels else (0,) * len(inputs.tables)
+    first_tubes = _first_tubes(inputs) if FILAMENT in labels else (0,) * len(inputs.tables)
     conversion = StarConversion(names, tuple(labels), micrograph, optics, first_tubes, general)
     warnings = []
     if dropped:
@@ -309,20 +307,14 @@ def _check_alike(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         )
 
 
-def _one_size(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> float | None:
+def _one_size(inputs: Inputs, roles: ColumnRoles, summaries: Sequence[ScanSummary]) -> float | None:
     """Return the pixel size of the micrographs of an input, None if there are several."""
-    if len(inputs.roles[source].position) == 3:
+    if len(roles.position) == 3:
         return None
     if inputs.micrographs is not None:
-        sizes = np.unique(inputs.micrographs.psize)
-        return float(sizes[0]) if sizes.size == 1 else None
-    if inputs.roles[source].overrides_psize:
-        ranges = [each.stored_psize for each in summaries if each.source == source]
+        found = set(np.unique(inputs.micrographs.psize).tolist())
     else:
-        ranges = [
-            pair for each in summaries if each.source == source for pair in each.psize.values()
-        ]
-    found = {size for pair in ranges for size in pair if np.isfinite(size)}
+        found = set(scanned_pixel_sizes(roles, summaries))
     return found.pop() if len(found) == 1 else None
 
 
@@ -344,6 +336,6 @@ def _first_tubes(inputs: Inputs) -> tuple[int, ...]:
     for table in inputs.tables:
         offsets.append(first)
         for fragment in table.fragments:
-            tubes = Columns(read(table, fragment, [TUBE]), table.path).floats(TUBE)
+            tubes = Columns(read(table, fragment, [FILAMENT]), table.path).floats(FILAMENT)
             first = max(first, offsets[-1] + int(np.nan_to_num(tubes, nan=0.0).max(initial=0.0)))
     return tuple(offsets)

@@ -35,13 +35,8 @@ def as_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.cast(pa.string()).fill_null("None")
 
 
-def decimals(values: Floats) -> pa.Array:
-    """Return numbers as text with 6 decimals, as RELION writes them."""
-    return pa.array(np.char.mod("%.6f", values).tolist(), pa.string())
-
-
 def choose_text(values: Floats, text: pa.Array | None, *, missing: str = "nan") -> pa.Array:
-    """Return the numbers as text: that of the input where it stands for the same number, else with 6 decimals.
+    """Return the numbers as text: that of the input where it stands for the same number, else RELION's 6 decimals.
 
     Parameters
     ----------
@@ -51,7 +46,7 @@ def choose_text(values: Floats, text: pa.Array | None, *, missing: str = "nan") 
     missing : str
         Text for NaN.
     """
-    computed = decimals(values)
+    computed = pa.array(np.char.mod("%.6f", values).tolist(), pa.string())
     if text is not None:
         try:
             stored = to_floats(text.fill_null("nan"), "")

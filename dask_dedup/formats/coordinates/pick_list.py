@@ -36,6 +36,7 @@ from dask_dedup.formats.coordinates.lines import (
     split_lines,
     star_loops,
 )
+from dask_dedup.formats.coordinates.relion_job import JOB, JOB_FOLDER
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import (
     exists,
@@ -51,13 +52,11 @@ if TYPE_CHECKING:
 #: Names of lists in a job folder.
 _LIST_NAMES = ("autopick.star", "manualpick.star", "extractpick.star")
 _SUFFIX_LIST = re.compile(r"coords_suffix(_\w+)?\.(?:star|box|txt)")
-_JOB = re.compile(r"job\d{3,}")
 #: Columns of a list: the micrograph and its pick file.
 _COLUMNS = (
     (MICROGRAPH, "rlnMicrographCoordinates"),
     (TOMOGRAM, "rlnTomoImportParticleFile"),
 )
-_JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
 _VALUE = re.compile(rb"\"[^\"]*\"|'[^']*'|\S+")
 
 
@@ -101,7 +100,7 @@ def find_list(folder: Path) -> Path | None:
     names = list_names(folder)
     found = [name for name in names if name in _LIST_NAMES]
     found = found or [name for name in names if _SUFFIX_LIST.fullmatch(name)]
-    if not found and _JOB.fullmatch(folder.absolute().name):
+    if not found and JOB.fullmatch(folder.absolute().name):
         stars = [name for name in names if name.lower().endswith(".star") and not suffix_of(name)]
         files = [path for path in map(folder.joinpath, stars) if is_file(path)]
         found = [path.name for path in files if is_list(path, read_head(path))]
@@ -224,7 +223,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
         )
     files: dict[str, PickPath] = {}
     for micrograph in _micrographs_of(table):
-        name = _JOB_FOLDER.sub("", micrograph)
+        name = JOB_FOLDER.sub("", micrograph)
         stem = name.removesuffix(PurePosixPath(name).suffix)
         for extension in ("star", "box", "txt"):
             file = path.absolute().parent / f"{stem}{suffix}.{extension}"
@@ -248,7 +247,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
 
 def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
     """Return the pick files of the micrographs that match a pattern, such as ``Picks/*.mrc``, below a list."""
-    name = PurePosixPath(_JOB_FOLDER.sub("", target.lstrip("/")))
+    name = PurePosixPath(JOB_FOLDER.sub("", target.lstrip("/")))
     pattern = f"{name.parent}/*{suffix}"
     found = [
         file

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: Options of the jobs AutoPick, ManualPick, Extract and External that name their micrographs.
 _OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
-_JOB = re.compile(r"job\d{3,}")
+#: Name of the folder of a job, and the path of that folder at the beginning of a name in the project.
+JOB, JOB_FOLDER = re.compile(r"job\d{3,}"), re.compile(r"^(?:\./)?[^/]+/job\d+/")
 _OPTION = re.compile(r"^[ \t]*(\w+)[ \t]+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
 _NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
 
@@ -50,7 +51,7 @@ def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
 def micrographs_named_near(path: Path) -> JobMicrographs | None:
     """Return the table of micrographs of the job whose folder contains `path`, None if there is none."""
     start = path.absolute()
-    job = next((each for each in (start, *start.parents) if _JOB.fullmatch(each.name)), None)
+    job = next((each for each in (start, *start.parents) if JOB.fullmatch(each.name)), None)
     if job is None or not (job / "job.star").is_file():
         return None
     for target in _read_options(job / "job.star"):
