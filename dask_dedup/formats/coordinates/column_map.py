@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.formats.coordinates.lines import first_row, star_loops
+from dask_dedup.formats.coordinates.values import is_numeric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -200,7 +201,7 @@ def star_map(
                 continue
             if set(refuses) & set(labels):
                 return None
-            columns = without_empty_roles(columns, first_row(head, start).split())
+            columns = _without_empty_roles(columns, first_row(head, start).split())
             return Header(Layout(name, columns, pixel_size=pixel_size), start)
         return None
 
@@ -215,6 +216,24 @@ def star_map(
     )
 
 
+def number_map(
+    name: str,
+    extensions: Sequence[str],
+    columns: Sequence[str],
+    counts: Sequence[int],
+    expected: str = "",
+) -> ColumnMap:
+    """Return the column map of files without a header, whose lines have one of these counts of numbers."""
+
+    def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+        values = first_row(head).split()
+        if len(values) not in counts or not all(map(is_numeric, values)):
+            return None
+        return Header(Layout(name, tuple(columns[: len(values)])))
+
+    return ColumnMap(name, tuple(extensions), recognise, expected)
+
+
 def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
     """Return the role of each label, else the label. Of several labels with a role, the first in `roles` has it."""
     label_of: dict[str, str] = {}
@@ -225,7 +244,7 @@ def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ..
     return tuple(role_of.get(label, label) for label in labels)
 
 
-def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
+def _without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
     """Return the columns with "" for those whose first value is ``<NA>``, except positions, boxes and the score."""
     if len(values) != len(columns) or b"<NA>" not in values:
         return columns

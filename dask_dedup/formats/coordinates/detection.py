@@ -11,10 +11,10 @@ from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs import EXTENSIONS
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
 from dask_dedup.formats.coordinates.programs.warp import has_sizes
+from dask_dedup.formats.parquet.footer import SUFFIXES
 from dask_dedup.storage.files import list_names
 from dask_dedup.storage.walk import FoundFile, walk
 
-_PARQUET = (".parquet", ".parq", ".pq")
 #: A folder is searched to this depth, until this many pick files are found, and for so many seconds.
 _DEPTH, _FILES, _SECONDS = 8, 1000, 30
 #: Names that only lists of pick files, and tables of other programs than RELION, have.
@@ -61,7 +61,7 @@ def _holds_picks(folder: Path) -> bool:
 
 def _is_parquet(name: str) -> bool:
     """Return whether a file or folder name is one of a Parquet data set."""
-    return name.endswith(_PARQUET) or "=" in name or "_delta_log" in name
+    return name.endswith(SUFFIXES) or "=" in name or "_delta_log" in name
 
 
 def is_pattern(path: Path) -> bool:

@@ -17,7 +17,7 @@ from dask_dedup.formats.coordinates.lines import (
     find_spans,
     first_row,
 )
-from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
+from dask_dedup.formats.coordinates.programs import MAP_OF
 from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.storage.files import open_to_read, status_of
 
@@ -51,7 +51,7 @@ class PickFile:
     spans: tuple[Span, ...]
 
 
-def open_file(pick_path: PickPath, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
+def open_file(pick_path: PickPath, maps: Sequence[ColumnMap]) -> PickFile | None:
     """Read a pick file once. Return None if it is in none of the formats `maps`.
 
     Raises
@@ -119,7 +119,7 @@ def _read_document(
 
 
 def parse_document(
-    head: bytes, path: Path, file: BufferedReader, maps: Sequence[ColumnMap] = MAPS
+    head: bytes, path: Path, file: BufferedReader, maps: Sequence[ColumnMap]
 ) -> tuple[ColumnMap, Mapping[str, Any], bytes] | None:
     """Return the format, the columns and the content of a document. Return None if the file is no document.
 
@@ -138,7 +138,7 @@ def parse_document(
     return None
 
 
-def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap] = MAPS) -> Header | None:
+def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | None:
     """Return the header of a file in one of the formats `maps`, or None."""
     text = head if head.endswith(b"\n") else head + b"\n"
     extension = path.suffix.lower()

@@ -35,7 +35,7 @@ from dask_dedup.formats.coordinates.values import RowError, Table, to_floats, wh
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -69,17 +69,24 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
     detail: CoordinatesDetail = table.detail
     known = table.schema
     if not fragment.slices:  # files without picks do not show which columns the others have
-        known = pa.unify_schemas([known, _numbers(set(columns) - set(known.names))])
+        others = set(columns) - set(known.names)
+        known = pa.unify_schemas([known, pa.schema([(name, pa.float64()) for name in others])])
     schema = pa.schema([_encoded(known.field(name)) for name in columns])
-    parts = []
-    runs = groupby(fragment.slices, key=lambda part: detail.members[member_of(part)].layout)
-    for layout, slices in runs:
-        parts.append(_read_slices(detail, detail.layouts[layout], list(slices), schema))
+    parts = [
+        _read_slices(detail, layout, slices, schema)
+        for layout, slices in _by_layout(detail, fragment)
+    ]
     return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
 
 
-def _numbers(names: Iterable[str]) -> pa.Schema:
-    return pa.schema([(name, pa.float64()) for name in names])
+def _by_layout(
+    detail: CoordinatesDetail, fragment: Fragment
+) -> Iterator[tuple[Layout, list[FileSlice]]]:
+    """Yield the slices of a fragment, those of consecutive files with the same layout together."""
+    for number, found in groupby(
+        fragment.slices, key=lambda part: detail.members[member_of(part)].layout
+    ):
+        yield detail.layouts[number], list(found)
 
 
 def _encoded(field: pa.Field) -> pa.Field:
@@ -132,12 +139,10 @@ def read_text(
     roles = {SCORE: "score", FILAMENT: "filament"}
     roles |= dict(zip(COORDINATES, "xyz", strict=True))
     parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    runs = groupby(fragment.slices, key=lambda part: detail.members[member_of(part)].layout)
-    for number, slices in runs:
-        layout, members = detail.layouts[number], list(slices)
+    for layout, slices in _by_layout(detail, fragment):
         has_text = MAP_OF[layout.map].parse is None
-        rows = sum(part.rows for part in members)
-        text = b"".join(read_picks(at(p.path), *p.blocks[:2]) for p in members if has_text)
+        rows = sum(part.rows for part in slices)
+        text = b"".join(read_picks(at(p.path), *p.blocks[:2]) for p in slices if has_text)
         wanted = [roles.get(name, name) for name in names]
         known = [role for role in wanted if role in layout.columns and has_text]
         found = Table(text, layout.columns, layout.delimiter, rows).columns(known)

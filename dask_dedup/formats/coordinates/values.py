@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from dask_dedup.arrow import from_numpy, to_numpy
-from dask_dedup.formats.star.values import is_number
+from dask_dedup.formats.star.values import as_values, find_bounds, is_number
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
@@ -54,18 +54,12 @@ class Table:
 
     def _blank_separated(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
         characters = np.frombuffer(self.text, dtype=np.uint8)
-        blank = np.empty(characters.size + 1, dtype=np.bool_)
-        blank[0] = True
-        np.less_equal(characters, 32, out=blank[1:])
-        bounds = np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
+        bounds = find_bounds(characters)
         width = 2 * len(self.names)
         newlines = np.flatnonzero(characters == 10)
         if bounds.size != width * self.rows or not self._ends_fit(bounds, width, newlines):
             raise self._wrong_count(bounds, newlines)
-        # Every second element is the white space between two values, so the text is not copied.
-        values = pa.Array.from_buffers(
-            pa.binary(), bounds.size - 1, [None, pa.py_buffer(bounds), pa.py_buffer(self.text)]
-        )
+        values = as_values(bounds, self.text)
         first = np.arange(0, bounds.size, width, dtype=np.int32)
         return {
             name: _as_text(values.take(from_numpy(first + np.int32(2 * self.names.index(name)))))

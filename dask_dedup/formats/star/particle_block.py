@@ -155,7 +155,8 @@ def _check_labels(path: Path, loop: Loop) -> None:
 def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     """Return the details of a particle table: byte range of the rows, optics groups, computed columns."""
     labels = set(loop.labels)
-    groups, columns = _read_optics(path, layout, labels) if OPTICS_GROUP in labels else ((), {})
+    optics = _optics_table(path, layout) if OPTICS_GROUP in labels else {}
+    groups, columns = _read_optics(path, optics, labels)
     computed = micrograph = None
     if {DETECTOR_PIXEL_SIZE, MAGNIFICATION} <= labels:
         of_micrographs = _MICROGRAPH in labels and not labels & {*_POSITIONS, _IMAGE}
@@ -180,9 +181,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
         micrograph=micrograph,
         optics={
             label: tuple(value.decode(errors="replace") for value in values)
-            for label, values in (
-                _optics_table(path, layout) if OPTICS_GROUP in labels else {}
-            ).items()
+            for label, values in optics.items()
         },
         general={
             label: value.strip(b"'\"").decode(errors="replace")
@@ -241,10 +240,9 @@ def _type_of(label: str, values: list[bytes]) -> pa.DataType:
 
 
 def _read_optics(
-    path: Path, layout: Layout, labels: set[str]
+    path: Path, table: Mapping[str, list[bytes]], labels: set[str]
 ) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
     """Return the sorted group numbers in ``data_optics``, and a dict of pixel size columns that the rows lack."""
-    table = _optics_table(path, layout)
     names = [name for name in _OPTICS_COLUMNS if name in table and name not in labels]
     if not names or OPTICS_GROUP not in table:
         return (), {}

@@ -96,10 +96,7 @@ def parse_columns(
         count = bounds.size // (2 * len(labels))
         if not count:
             continue
-        # Every second element is the white space between two values, so the text is not copied.
-        values = pa.Array.from_buffers(
-            pa.binary(), bounds.size - 1, [None, pa.py_buffer(bounds), pa.py_buffer(block)]
-        )
+        values = as_values(bounds, block)
         first = np.arange(0, bounds.size, 2 * len(labels), dtype=np.int32)
         if numbers:
             columns = np.array([2 * number_of[name] for name in numbers], dtype=np.int32)
@@ -137,7 +134,7 @@ def _token_bounds(
         Whether there are empty quoted values; their bounds include the two quotes.
     """
     plain, has_empty = _mask_quotes_and_comments(block, span, offset)
-    bounds = _find_bounds(plain)
+    bounds = find_bounds(plain)
     if bounds.size % (2 * columns):
         raise _wrong_count_error(span, columns)
     after = bounds[2 * columns - 1 :: 2 * columns]
@@ -149,11 +146,21 @@ def _token_bounds(
     return bounds, has_empty
 
 
-def _find_bounds(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
+def find_bounds(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return the start and stop of every value between blanks: start, stop, start, stop ..."""
     blank = np.empty(plain.size + 1, dtype=np.bool_)
     blank[0] = True
     np.less_equal(plain, 32, out=blank[1:])
     return np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
+
+
+def as_values(bounds: NDArray[np.int32], text: bytes) -> pa.Array:
+    """Return the values of a text as Arrow array of bytes. Every second element is the white space between two values.
+
+    So the text is not copied.
+    """
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.binary(), bounds.size - 1, buffers)
 
 
 def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
@@ -162,7 +169,7 @@ def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
     for offset, block in span.blocks():
         plain, _ = _mask_quotes_and_comments(block, span, offset)
         newlines = np.flatnonzero(plain == 10)
-        values = np.bincount(np.searchsorted(newlines, _find_bounds(plain)[::2]))
+        values = np.bincount(np.searchsorted(newlines, find_bounds(plain)[::2]))
         values = values[values > 0]
         bad = np.flatnonzero(values != columns)
         if bad.size:

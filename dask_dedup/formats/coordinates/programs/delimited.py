@@ -11,7 +11,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.coordinates.column_map import ROLES, ColumnMap, Header, Layout
+from dask_dedup.formats.coordinates.column_map import ROLES, ColumnMap, Header, Layout, number_map
 from dask_dedup.formats.coordinates.lines import first_row
 from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.hints import parameter
@@ -65,10 +65,7 @@ def _recognise(head: bytes, path: Path) -> Header | None:
 
 
 def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | None:
-    line = first_row(head).removeprefix(codecs.BOM_UTF8)
-    text = line.decode(errors="replace")
-    delimiter = next((each for each in _DELIMITERS if each in text), "")
-    names = _split(text, delimiter)
+    names, delimiter = _split_first_row(head)
     if not names:
         return None
     if all(is_numeric(name.encode()) for name in names):
@@ -88,8 +85,7 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
         else:
             return None
         return Header(Layout(DELIMITED.name, roles, delimiter))
-    start = min(head.index(line) + len(line), len(head))
-    start = head.find(b"\n", start) + 1 or len(head)
+    start = head.find(b"\n", head.index(first_row(head))) + 1 or len(head)
     return _named(names, given, path, delimiter, start)
 
 
@@ -141,9 +137,7 @@ def _check_boxes(names: Sequence[str], columns: Sequence[str], path: Path) -> No
 
 def explain_unknown(path: Path, head: bytes) -> str | None:
     """Return a message about a text table whose columns have unknown names. Return None for other files."""
-    text = first_row(head).removeprefix(codecs.BOM_UTF8).decode(errors="replace")
-    delimiter = next((each for each in _DELIMITERS if each in text), "")
-    names = _split(text, delimiter)
+    names, _ = _split_first_row(head)
     if path.suffix.lower() not in DELIMITED.extensions or len(names) < 2:
         return None
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -153,6 +147,13 @@ def explain_unknown(path: Path, head: bytes) -> str | None:
         f"{len(names)} columns without names" if numbered else f"columns of unknown names ({shown})"
     )
     return f"{path}: has {what}. Say which are x and y, such as {parameter('columns', wanted)}."
+
+
+def _split_first_row(head: bytes) -> tuple[list[str], str]:
+    """Return the values in the first row, and the delimiter between them."""
+    text = first_row(head).removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+    delimiter = next((each for each in _DELIMITERS if each in text), "")
+    return _split(text, delimiter), delimiter
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -214,13 +215,8 @@ def with_columns(given: Mapping[str, str]) -> ColumnMap:
     return ColumnMap(DELIMITED.name, DELIMITED.extensions, recognise)
 
 
-def _recognise_listed(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
-    count = len(first_row(head).split())
-    if count not in (3, 6) or not all(map(is_numeric, first_row(head).split())):
-        return None
-    return Header(Layout(DELIMITED.name, ("x", "y", "z", "rot", "tilt", "psi")[:count]))
-
-
 DELIMITED = ColumnMap("text table", (".csv", ".tsv", ".txt"), _recognise)
 #: Text files that a list of tomograms names.
-LISTED = ColumnMap(DELIMITED.name, DELIMITED.extensions, _recognise_listed)
+LISTED = number_map(
+    DELIMITED.name, DELIMITED.extensions, ("x", "y", "z", "rot", "tilt", "psi"), (3, 6)
+)

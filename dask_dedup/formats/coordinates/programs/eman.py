@@ -5,25 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, number_map
 from dask_dedup.formats.coordinates.lines import first_row
-from dask_dedup.formats.coordinates.values import is_numeric
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COLUMNS = ("x", "y", "width", "height", "score")
 _HELIX_COMMENT = re.compile(rb"^#(?:micrograph|segment length|helix):", re.MULTILINE)
 _EXPECTED = (
     "lines of 4 or 5 numbers (x, y, width, height, score), or 2 numbers below a #helix comment"
 )
-
-
-def _recognise_box(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
-    values = first_row(head).split()
-    if len(values) not in (4, 5) or not all(map(is_numeric, values)):
-        return None
-    return Header(Layout(BOX.name, _COLUMNS[: len(values)]))
 
 
 def _recognise_helix(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
@@ -34,4 +25,4 @@ def _recognise_helix(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 
 HELIX = ColumnMap("EMAN helices", (".box",), _recognise_helix, _EXPECTED, helix=True)
-BOX = ColumnMap("EMAN boxes", (".box",), _recognise_box, _EXPECTED)
+BOX = number_map("EMAN boxes", (".box",), ("x", "y", "width", "height", "score"), (4, 5), _EXPECTED)
