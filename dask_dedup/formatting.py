@@ -30,6 +30,17 @@ def counted(number: int, noun: str, verb_phrase: str = "") -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''} {verb_phrase}".rstrip()
 
 
+def number_range(least: float, greatest: float, *, form: str = "g") -> str:
+    """Format two numbers as a range, or as one number if both have the same text.
+
+    Examples
+    --------
+    >>> number_range(0.5, 2), number_range(1.35, 1.3500001)
+    ('0.5 to 2', '1.35')
+    """
+    return " to ".join(dict.fromkeys((f"{least:{form}}", f"{greatest:{form}}")))
+
+
 def printable(text: str, length: int = 2000) -> str:
     r"""Escape line breaks and control characters. Replace the middle of text over `length` characters by ``...``.
 

@@ -6,7 +6,10 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 ================  =====================================================================================
 `params`          the parameters of a run
 `limits`          the numbers among them, and their limits
+`per_input`       those that may differ between inputs
 `score_field`     the score of an input, and its direction
+`pick_columns`    the columns of a text table of picks
+`renaming`        rules that change micrograph names
 `picks`           the columns that a decision needs, one row per particle
 `rank`            the total order: score, seeded hash, uid, row
 `decide`          from picks to rejected particles and their winners
@@ -17,8 +20,9 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 `nearest`         the closest duplicate of each particle
 `spacing`         the gap between the distances of duplicates and of real neighbours
 `separation`      what is kept at several separations at once, and the recommended one
+`vote_analysis`   the same after votes
 `coincident`      particles at exactly the same position, reduced to the best-ranked one
-`arrays`          tables as NumPy arrays of equal length; distinct values
+`arrays`          tables as NumPy arrays of equal length; distinct values, runs and look-ups
 ================  =====================================================================================
 
 No loop runs over particles one by one. `greedy` needs the pairs within the separation only:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, number_range
 from dask_dedup.hints import Message, parameter
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def _describe(entry: InspectedInput) -> str:
     if entry.files > 1:
         parts.append(counted(entry.files, "file"))
     if entry.pixel_size:
-        sizes = dict.fromkeys(f"{size:.4g}" for size in entry.pixel_size)
-        parts.append(f"{' to '.join(sizes)} A/px")
+        parts.append(f"{number_range(*entry.pixel_size, form='.4g')} A/px")
     else:
         parts.append("pixel size unknown" if entry.unit == "px" else f"positions in {entry.unit}")
     used = [score.label for score in entry.scores if score.used]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from dask_dedup.formatting import counted, short_names
+from dask_dedup.formatting import counted, number_range, short_names
 from dask_dedup.inspection.summary import describe_kept, summarize
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def _micrographs(entry: InspectedInput) -> str:
 def _pixel_size(entry: InspectedInput, spelled: Spelling) -> str:
     text = spelled(entry.pixel_size_source)
     if entry.pixel_size:
-        sizes = dict.fromkeys(f"{size:.5g}" for size in entry.pixel_size)
-        text = f"{' to '.join(sizes)} A, from {text}"
+        text = f"{number_range(*entry.pixel_size, form='.5g')} A, from {text}"
     if entry.unit == "px":
         text += "; distances are in pixels and leave out shifts"
     return text

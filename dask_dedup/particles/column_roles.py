@@ -104,15 +104,9 @@ class ColumnRoles:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that have a role, each once."""
-        single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (
-            *single,
-            self.score,
-            self.uid,
-            self.particle_name,
-            self.half,
-            self.label,
-            self.track,
+            *(self.micrograph, self.shape, self.psize_mic, self.psize_shift, self.score),
+            *(self.uid, self.particle_name, self.half, self.label, self.track),
         )
         axes = (*self.position, *self.shift, *self.subtomogram, *self.content)
         every = (*named, *axes, *(self.image or ()), *self.groups)

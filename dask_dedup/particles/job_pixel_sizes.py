@@ -11,6 +11,7 @@ import numpy as np
 from dask_dedup.dedup.per_input import PerInput, as_input
 from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
+from dask_dedup.formatting import number_range
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.pixel_sizes import TOLERANCE
@@ -92,10 +93,9 @@ def _check_option(given: float, table: ParticleTable, named: JobMicrographs) -> 
     with suppress(InputError):  # the parameter is the way out
         sizes = _read_sizes(named.path)
     if sizes.size and (np.abs(sizes / given - 1) > TOLERANCE).all():
-        shown = " to ".join(dict.fromkeys((f"{sizes[0]:g}", f"{sizes[-1]:g}")))
         raise InputError(
             f"{table.path}: {parameter('micrograph_pixel_size', f'{given:g}')} contradicts the micrographs of its job, "
-            f"which have {shown} A ({named}). Leave it out for this input, or pass "
+            f"which have {number_range(sizes[0], sizes[-1])} A ({named}). Leave it out for this input, or pass "
             f"{parameter('coordinate_pixel_size')}, which overrides the table."
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from dask_dedup.dedup.limits import LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import by_source
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, number_range
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.checks.filaments import find_restarts
 from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
@@ -79,8 +79,7 @@ def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Proble
 def _problem_text(problem: Problem, first: Sequence[str]) -> str:
     column = problem.column
     if problem.value_range:
-        low, high = (f"{value:g}" for value in problem.value_range)
-        column += f" is {low if low == high else f'{low} to {high}'}"
+        column += f" is {number_range(*problem.value_range)}"
     details = "; ".join([column, f"first: {', '.join(first)}"]).removeprefix("; ")
     return f"{counted(problem.rows, 'row', problem.what)} ({details})"
 

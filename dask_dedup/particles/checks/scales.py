@@ -8,7 +8,7 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats import by_source, pixel_size_source
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, number_range
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
 from dask_dedup.particles.checks.micrograph_scales import micrograph_name
@@ -44,8 +44,7 @@ class InputScale(NamedTuple):
         """The pixel size and its source as marked-up text: ``1.35 A (rlnMicrographPixelSize)``."""
         if self.least is None or self.greatest is None:
             return Message(self.source).raw
-        low, high = f"{self.least:g}", f"{self.greatest:g}"
-        return f"{low if low == high else f'{low} to {high}'} A ({Message(self.source).raw})"
+        return f"{number_range(self.least, self.greatest)} A ({Message(self.source).raw})"
 
     def to_dict(self) -> dict[str, float | str | None]:
         """Return the pixel size and its source for JSON."""

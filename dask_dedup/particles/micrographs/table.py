@@ -59,24 +59,24 @@ class MicrographTable:
 
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the pixel size in each of the table rows `row`, NaN for row -1."""
-        return np.append(self.psize, np.nan)[row]
+        return _take(self.psize, row)
 
     def binned_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the binned pixel size in each of the table rows `row`, NaN where unknown."""
-        binned = np.full(self.psize.size, np.nan) if self.binned is None else self.binned
-        return np.append(binned, np.nan)[row]
+        return np.full(row.size, np.nan) if self.binned is None else _take(self.binned, row)
 
     def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return the (n, 2) shapes in the table rows `row`, NaN for row -1. Return None if the table has no shapes."""
-        if self.shape is None:
-            return None
-        return np.vstack([self.shape, [[np.nan, np.nan]]])[row]
+        return None if self.shape is None else _take(self.shape, row)
 
     def volume_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return the (n, 3) tomogram sizes in the table rows `row`, NaN for row -1. Return None if there are none."""
-        if self.volume is None:
-            return None
-        return np.vstack([self.volume, np.full((1, 3), np.nan)])[row]
+        return None if self.volume is None else _take(self.volume, row)
+
+
+def _take(values: NDArray[np.float64], row: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the values in the table rows `row`, NaN for row -1."""
+    return np.concatenate([values, np.full((1, *values.shape[1:]), np.nan)])[row]
 
 
 def read_micrographs(
