@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import printable
 from dask_dedup.hints import Message, as_keyword, spell
-from dask_dedup.monitoring.progress_bar import SharedProgress
+from dask_dedup.monitoring.progress_bar import SharedProgress, repeating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,11 +74,11 @@ def log_to(log: LineLog, level: int = logging.INFO) -> None:
 
 
 @contextmanager
-def logging_to(log: LineLog, level: int = logging.INFO) -> Iterator[LineLog]:
+def logging_to(log: LineLog) -> Iterator[LineLog]:
     """Write the messages of the package to `log`, and at the end its warnings. Then log as before."""
     logger, client = logging.getLogger("dask_dedup"), logging.getLogger("distributed.client")
     handlers, before, filters = logger.handlers, logger.level, [*client.filters]
-    log_to(log, level)
+    log_to(log)
     try:
         yield log
     finally:
@@ -97,17 +96,10 @@ def _silent(_: logging.LogRecord) -> bool:
 def progress_lines() -> Iterator[EventHandler]:
     """Log the progress every `LINE_SECONDS`. Yield a function to call with each event of the run."""
     progress = SharedProgress()
-    over = threading.Event()
 
-    def log_lines() -> None:
-        while not over.wait(LINE_SECONDS):
-            if shown := progress.shown():
-                logging.getLogger("dask_dedup").info("%s", shown[1])
+    def log_line() -> None:
+        if shown := progress.shown():
+            logging.getLogger("dask_dedup").info("%s", shown[1])
 
-    logger = threading.Thread(target=log_lines, name="progress", daemon=True)
-    logger.start()
-    try:
+    with repeating(log_line, LINE_SECONDS):
         yield progress.note
-    finally:
-        over.set()
-        logger.join()

@@ -169,10 +169,9 @@ class Progress:
             self.reason = event.get("reason", "")
             self._add_point(now)
 
-    def lose(self, heard_at: float, now: float | None = None) -> None:
+    def lose(self, heard_at: float) -> None:
         """Mark a run as lost: its driver was last heard of at `heard_at`, in seconds since 1970."""
-        self.status, self.heard_at = "lost", heard_at
-        self._ended = time.monotonic() if now is None else now
+        self.status, self.heard_at, self._ended = "lost", heard_at, time.monotonic()
 
     def regain(self) -> None:
         """Mark a lost run as running again."""

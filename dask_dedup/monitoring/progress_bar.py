@@ -11,7 +11,7 @@ from dask_dedup.formatting import duration
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.table import Table
 
@@ -69,6 +69,24 @@ def _draw(shown: tuple[float, str] | None, width: int | None) -> Table:
     return grid
 
 
+@contextmanager
+def repeating(action: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function every so many seconds, in a thread, until the context ends."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=repeat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def in_notebook() -> bool:
     """Return whether this program runs in a notebook, without importing IPython."""
     ipython = sys.modules.get("IPython")
@@ -83,17 +101,8 @@ def notebook_bar() -> Iterator[EventHandler]:
 
     progress = SharedProgress()
     shown = display(progress.bar(NOTEBOOK_WIDTH), display_id=True)
-    over = threading.Event()
-
-    def update() -> None:
-        while not over.wait(NOTEBOOK_SECONDS):
-            shown.update(progress.bar(NOTEBOOK_WIDTH))
-
-    updater = threading.Thread(target=update, name="progress", daemon=True)
-    updater.start()
     try:
-        yield progress.note
+        with repeating(lambda: shown.update(progress.bar(NOTEBOOK_WIDTH)), NOTEBOOK_SECONDS):
+            yield progress.note
     finally:
-        over.set()
-        updater.join()
         shown.update(progress.last_bar(NOTEBOOK_WIDTH))
