@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.memory import most_workers, worker_memory
 from dask_dedup.errors import RunError
 
@@ -103,7 +102,7 @@ def start_local(
     configuration. A single worker is part of this process. Everything listens on this machine only, unless the
     dashboard's address names a host.
     """
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
 
     from dask_dedup.cluster import scheduler
     from dask_dedup.cluster.tls import configured_security
@@ -131,7 +130,4 @@ def start_local(
         silence_logs=scheduler.LOG_LEVEL,
         **preloads,
     )
-    stack.enter_context(scheduler.closing_quietly(cluster))
-    client = stack.enter_context(Client(cluster))
-    stack.callback(wait_for_visitors, client)
-    return client
+    return scheduler.client_of(stack, cluster)

@@ -7,11 +7,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
 
     from distributed import Client, Security
     from distributed.deploy import Cluster
@@ -68,6 +70,16 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
                 logger.setLevel(logging.CRITICAL)
     finally:
         logger.setLevel(level)
+
+
+def client_of(stack: ExitStack, cluster: Cluster) -> Client:
+    """Return a client of a started cluster. The stack closes both, when open live pages show how the run ended."""
+    from distributed import Client
+
+    stack.enter_context(closing_quietly(cluster))
+    client = stack.enter_context(Client(cluster))
+    stack.callback(wait_for_visitors, client)
+    return client
 
 
 def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> None:

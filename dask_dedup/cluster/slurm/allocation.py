@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from dask_dedup.cluster import scheduler
-from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.slurm import settings
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import ExitStack
 
-    from distributed import Security
+    from distributed import Client, Security
 
 #: Seconds for the workers to end after the scheduler, before they are terminated.
 END_SECONDS = 15.0
@@ -107,9 +106,7 @@ def start_in_allocation(
     script = _worker_script(allocation, processes, cluster.scheduler_address, network, security)
     step = stack.enter_context(_srun(allocation, script))
     # Closed before the step, whose workers end when they lose the scheduler.
-    stack.enter_context(scheduler.closing_quietly(cluster))
-    client = stack.enter_context(Client(cluster))
-    stack.callback(wait_for_visitors, client)
+    client = scheduler.client_of(stack, cluster)
 
     def check() -> None:
         if step.poll() is not None:

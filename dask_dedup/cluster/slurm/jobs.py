@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dask_jobqueue import SLURMCluster
 from dask_jobqueue.slurm import SLURMJob
-from distributed import Client
 from distributed.core import Status
 
 from dask_dedup.cluster import scheduler
-from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.slurm import queue, settings, walltime
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import ExitStack
 
-    from distributed import Security
+    from distributed import Client, Security
 
 #: Seconds between two calls of squeue while workers are missing.
 CHECK_SECONDS = 10.0
@@ -183,11 +181,9 @@ def start_jobs(
         ) from error
     except RuntimeError as error:
         raise RunError(f"the scheduler does not start: {error}") from error
-    stack.enter_context(scheduler.closing_quietly(cluster))
+    client = scheduler.client_of(stack, cluster)
     size = f"{cores} cores, {memory}, {limit}"
     log.info("submitted %s to SLURM: %s each", counted(number, "job"), size)
-    client = stack.enter_context(Client(cluster))
-    stack.callback(wait_for_visitors, client)
     scheduler.wait_for_workers(client, len(cluster.plan), cluster.replace_ended_jobs)
     return client
 
