@@ -60,7 +60,9 @@ def silencing_dask_on_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    ours = before is signal.default_int_handler and in_main_thread()
+    # The main thread alone can handle signals.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    ours = in_main_thread and before is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, interrupt)
     try:
@@ -68,11 +70,6 @@ def silencing_dask_on_interrupt() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, before)
-
-
-def in_main_thread() -> bool:
-    """Return whether this is the main thread, which alone can handle signals."""
-    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager

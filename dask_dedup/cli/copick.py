@@ -18,6 +18,7 @@ from dask_dedup.cli.per_input import params_by_input
 from dask_dedup.cli.types import (
     JSON,
     MIN_SCORE,
+    QUIET,
     decision_options,
     separation_option,
 )
@@ -131,7 +132,7 @@ def _own_log() -> Iterator[None]:
     is_flag=True,
     help="Replace existing picks with the names of --output and --rejected.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
+@QUIET
 @JSON
 def dedup(
     config: str,

@@ -11,26 +11,12 @@ import click
 from dask_dedup.cli.types import (
     PLOT_MICROGRAPH,
     THREADS,
+    NamedLocation,
     NamedPath,
     dedup_options,
     dedup_params,
     names_of,
 )
-from dask_dedup.dedup.per_input import is_picker_name
-
-
-class NamedResult(click.ParamType):  # type: ignore[type-arg]
-    """Parameter type for the result of a job, J10:particles or NAME=J10:particles."""
-
-    name = "result"
-
-    def convert(self, value: str | NamedPath, *_: object) -> NamedPath:
-        """Convert a command-line argument to a result and a name."""
-        if isinstance(value, NamedPath):
-            return value
-        name, equals, result = value.partition("=")
-        named = equals and result and is_picker_name(name)
-        return NamedPath(Path(result), name) if named else NamedPath(Path(value))
 
 
 @click.command()
@@ -38,7 +24,7 @@ class NamedResult(click.ParamType):  # type: ignore[type-arg]
     "particles",
     nargs=-1,
     required=True,
-    type=NamedResult(),
+    type=NamedLocation(),
     metavar="[NAME=]JOB:RESULT...",
 )
 @click.option("--project", required=True, metavar="P", help="Project, such as P1.")

@@ -11,7 +11,7 @@ import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import showing_progress, silencing_dask_on_interrupt, terminal_log
-from dask_dedup.cli.types import JSON, OUTPUT, THREADS
+from dask_dedup.cli.types import JSON, OUTPUT, QUIET, THREADS
 from dask_dedup.formatting import shell_command
 from dask_dedup.results.summary import summary_lines
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @OUTPUT
 @THREADS
 @cluster_options
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
+@QUIET
 @click.option("-v", "--verbose", is_flag=True, help="Also print details of fragments and shuffles.")
 @JSON
 def materialize(

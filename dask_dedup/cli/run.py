@@ -22,6 +22,7 @@ from dask_dedup.cli.types import (
     JSON,
     PATH,
     PLOT_MICROGRAPH,
+    QUIET,
     THREADS,
     dedup_options,
     dedup_params,
@@ -29,6 +30,7 @@ from dask_dedup.cli.types import (
 )
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
+from dask_dedup.output.layout import PAGE
 from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
 from dask_dedup.storage.files import list_names
@@ -82,7 +84,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Verify the result after the run.")
 @click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
 @PLOT_MICROGRAPH
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
+@QUIET
 @click.option(
     "-v", "--verbose", is_flag=True, help="Also print details of plan, fragments and shuffles."
 )
@@ -214,7 +216,7 @@ def _write_report(
     result: RunResult, micrographs: Sequence[str], found: Verification | None
 ) -> Path | None:
     """Write the report and return its path. If this fails, print a warning and return None."""
-    page = result.output / "report.html"
+    page = result.output / PAGE
     noted = result.report_contents
     # The page of a result that was finished before shows the same.
     if noted is None and page.exists() and not (micrographs or found):

@@ -108,6 +108,7 @@ INPUTS = click.argument(
     "inputs", nargs=-1, required=True, type=NamedLocation(), metavar="[NAME=]INPUT..."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
 THREADS = click.option(
     "--threads",
     type=click.IntRange(1),
