@@ -64,13 +64,10 @@ class RunResult:
         contents: ReportContents | None = None,
     ) -> RunResult:
         """Make the result of a run from its manifest."""
-        totals = manifest["totals"]
+        counts = ("rows", "kept", "rejected", "invalid", "low_score", "outvoted", "by_input")
         return cls(
             output=output,
-            **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid")},
-            low_score=totals["low_score"],
-            outvoted=totals["outvoted"],
-            by_input=totals["by_input"],
+            **{name: manifest["totals"][name] for name in counts},
             warnings=list(map(Message, manifest.get("marked_warnings", manifest["warnings"]))),
             already_done=already_done,
             manifest=manifest,

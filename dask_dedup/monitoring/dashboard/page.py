@@ -115,11 +115,12 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
 def _tables(view: dict[str, Any], reasons: dict[str, str]) -> dict[str, str]:
     """Map the name of each table to its HTML."""
-    tables = {
+    return {
         "densest": _table(
             "Densest micrographs",
             ("micrograph", "picks", "rejected"),
             [(_short(m["name"]), f"{m['picks']:,}", f"{m['rejected']:,}") for m in view["densest"]],
+            reasons.get("densest"),
         ),
         "slowest": _table(
             "Slowest tasks",
@@ -128,6 +129,7 @@ def _tables(view: dict[str, Any], reasons: dict[str, str]) -> dict[str, str]:
                 (f"{task['doing']} {task['number']}", f"{task['rows']:,}", f"{task['seconds']:.2f}")
                 for task in view["slowest"]
             ],
+            reasons.get("slowest"),
         ),
         "runs": _table(
             "Runs on this cluster",
@@ -137,12 +139,6 @@ def _tables(view: dict[str, Any], reasons: dict[str, str]) -> dict[str, str]:
                 for each in view["runs"]
             ],
         ),
-    }
-    titles = {"densest": "Densest micrographs", "slowest": "Slowest tasks"}
-    return tables | {
-        name: f"<b style='font-size:13px'>{title}</b><br>{reasons[name]}"
-        for name, title in titles.items()
-        if name in reasons
     }
 
 
@@ -183,8 +179,13 @@ def _report(view: dict[str, Any]) -> list[str]:
     return [f"<a id='report' href='{escape(link)}'>report</a>: {escape(path)}"]
 
 
-def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Format rows as an HTML table. The text of all cells is escaped."""
+def _table(
+    title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], reason: str | None = None
+) -> str:
+    """Format rows as an HTML table, or the reason why there are none. The text of all cells is escaped."""
+    shown = f"<b style='font-size:13px'>{title}</b>"
+    if reason:
+        return f"{shown}<br>{reason}"
 
     def line(cells: tuple[str, ...], tag: str) -> str:
         html = []
@@ -194,7 +195,7 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> s
         return f"<tr>{''.join(html)}</tr>"
 
     body = "".join(line(cells, "td") for cells in rows)
-    return f"<b style='font-size:13px'>{title}</b><table {_TABLE}>{line(heads, 'th')}{body}</table>"
+    return f"{shown}<table {_TABLE}>{line(heads, 'th')}{body}</table>"
 
 
 def _short(name: str) -> str:
