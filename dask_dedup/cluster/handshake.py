@@ -63,22 +63,20 @@ def read_scheduler_file(file: Path) -> str:
     if not file.parent.is_dir():
         raise InputError(f"{name}: there is no folder {file.parent}")
     end = time.monotonic() + CONNECT_SECONDS
-    address: str | None = None
     reason = "no such file"
     with waiting_notice(str(file)):
-        while address is None:
+        while True:
             try:
-                address = str(json.loads(file.read_text())["address"])
+                return str(json.loads(file.read_text())["address"])
             except FileNotFoundError:
                 pass
             except (OSError, ValueError, KeyError, TypeError):  # also while it is being written
                 reason = "names no scheduler"
-            if address is None and time.monotonic() > end:
+            if time.monotonic() > end:
                 raise InputError(
                     f"{name}: {reason}. A scheduler writes it: dask scheduler --scheduler-file {file}"
                 )
-            time.sleep(0.0 if address else 0.1)
-    return address
+            time.sleep(0.1)
 
 
 def check_scheduler(address: str, security: Security) -> None:
