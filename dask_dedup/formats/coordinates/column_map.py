@@ -19,10 +19,8 @@ Other columns keep their names, and become columns of the table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dask_dedup.formats.coordinates.lines import first_row, star_loops
 from dask_dedup.formats.coordinates.values import is_numeric
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
@@ -54,8 +53,6 @@ MICROGRAPH, TOMOGRAM = "rlnMicrographName", "rlnTomoName"
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
 SCORE, FILAMENT = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
 PIXEL_SIZE_2D, PIXEL_SIZE_3D = "rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize"
-#: Scores that stand for no score.
-DUMMY_SCORE = -999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +143,15 @@ class ColumnMap:
     recognise: Recognise = _never
     expected: str = ""
     star: bool = False
-    helix: bool = field(default=False, kw_only=True)
-    parse: Parse | None = field(default=None, kw_only=True)
-    find_elements: Callable[[bytes], list[tuple[int, int]]] | None = field(
-        default=None, kw_only=True
-    )
-    numbered: bool = field(default=False, kw_only=True)
-    find_scale: FindScale | None = field(default=None, kw_only=True)
-    shifts: tuple[str, ...] = field(default=(), kw_only=True)
-    pixel_size: str = field(default="", kw_only=True)
-    by_run: bool = field(default=False, kw_only=True)
+    _: KW_ONLY
+    helix: bool = False
+    parse: Parse | None = None
+    find_elements: Callable[[bytes], list[tuple[int, int]]] | None = None
+    numbered: bool = False
+    find_scale: FindScale | None = None
+    shifts: tuple[str, ...] = ()
+    pixel_size: str = ""
+    by_run: bool = False
 
     @property
     def writable(self) -> bool:
@@ -269,8 +265,3 @@ def centre(
         centres = centres + size / 2
     shift = values.get(f"shift_{'xyz'[axis]}")
     return centres if shift is None else centres + shift
-
-
-def without_dummies(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores with NaN in place of -999."""
-    return np.where(score == DUMMY_SCORE, np.nan, score)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
 from dask_dedup.formats.coordinates.folder import is_ignored, suffix_of
-from dask_dedup.formats.coordinates.lines import first_row
+from dask_dedup.formats.coordinates.lines import HEAD_BYTES, first_row
 from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.pick_file import parse_document, recognise
 from dask_dedup.formats.coordinates.programs import EXTENSIONS, maps_of
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats.coordinates.column_map import ColumnMap
 
-_HEAD = 2**16
 #: What a file is: picks that name their micrographs, picks that do not, or no picks. Other files are "".
 _NAMED, _UNNAMED, _EMPTY = "named", "unnamed", "empty"
 
@@ -150,7 +149,7 @@ def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
         return ""
     try:
         with open_to_read(path) as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD_BYTES)
             if not first_row(head):
                 return _EMPTY
             found = parse_document(head, path, file, maps)

@@ -46,7 +46,7 @@ _LOOP = re.compile(
 )
 _LABELS = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
 #: Bytes at the beginning of a file that show its format.
-_HEAD = 2**16
+HEAD_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Span:
 def read_head(path: Path) -> bytes:
     """Read the beginning of a file, which shows its format."""
     with opening(path), open_to_read(path) as file:
-        return file.read(_HEAD)
+        return file.read(HEAD_BYTES)
 
 
 @lru_cache(maxsize=16)  # several formats look at each file

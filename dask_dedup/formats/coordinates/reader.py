@@ -20,7 +20,6 @@ from dask_dedup.formats.coordinates.column_map import (
     SCORE,
     TOMOGRAM,
     centre,
-    without_dummies,
 )
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import (
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.column_map import Layout
 
 _HELIX = b"#helix"
+#: Stands for no score.
+_NO_SCORE = -999.0
 _NAMES = (MICROGRAPH, TOMOGRAM)
 _PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
 
@@ -211,7 +212,7 @@ def _columns(
             result[name] = from_numpy(centre(layout, COORDINATES.index(name), numbers))
         elif name == SCORE:
             score = numbers.get("score", np.full(rows, np.nan))
-            result[name] = from_numpy(without_dummies(score))
+            result[name] = from_numpy(np.where(score == _NO_SCORE, np.nan, score))
         elif name == FILAMENT:
             result[name] = _whole(numbers.get("filament"), rows)
         elif name in _PIXEL_SIZES and name not in {*numbers, *text}:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -104,8 +104,8 @@ class StarDetail:
     general_columns: dict[str, int]
     computed_pixel_size: str | None
     micrograph: str | None
-    optics: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    general: dict[str, str] = field(default_factory=dict)
+    optics: dict[str, tuple[str, ...]]
+    general: dict[str, str]
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:

@@ -25,27 +25,15 @@ _DELIMITERS = "\t,;|"
 _NAMES = {
     **{
         axis: (
-            *(
-                axis,
-                f"{axis}-coordinate",
-                f"{axis}_coordinate",
-                f"{axis}_coord",
-                f"coordinate_{axis}",
-            ),
+            *(axis, f"{axis}-coordinate", f"{axis}_coordinate", f"{axis}_coord"),
+            f"coordinate_{axis}",
             *(f"{axis} [a]", f"coordinate{axis}", f"rlncoordinate{axis}", f"center_{axis}"),
             *(f"centre_{axis}", f"{axis}_center", f"c{axis}", f"pos_{axis}", f"location_{axis}"),
         )
         for axis in "xyz"
     },
     "score": (
-        "score",
-        "confidence",
-        "rlnautopickfigureofmerit",
-        "fom",
-        "cc",
-        "ncc",
-        "lccmax",
-        "prob",
+        *("score", "confidence", "rlnautopickfigureofmerit", "fom", "cc", "ncc", "lccmax", "prob"),
     ),
     "micrograph": (
         *("micrograph", "micrograph_name", "rlnmicrographname", "image_name", "image", "filename"),

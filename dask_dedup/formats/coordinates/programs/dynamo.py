@@ -17,19 +17,8 @@ if TYPE_CHECKING:
 _NAMES = (
     *("tag", "aligned", "averaged", "shift_x", "shift_y", "shift_z", "tdrot", "tilt", "narot"),
     *("score", "cc2", "cpu", "ftype", "ymintilt", "ymaxtilt", "xmintilt", "xmaxtilt", "fs1", "fs2"),
-    *(
-        "micrograph",
-        "reg",
-        "class",
-        "annotation",
-        "x",
-        "y",
-        "z",
-        "dshift",
-        "daxis",
-        "dnarot",
-        "dcc",
-    ),
+    *("micrograph", "reg", "class", "annotation", "x", "y", "z"),
+    *("dshift", "daxis", "dnarot", "dcc"),
     *("otag", "npar", "spare", "ref", "sref", "apix", "def"),
 )
 #: Extension of files with the names of tomograms.
