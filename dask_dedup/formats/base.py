@@ -232,7 +232,7 @@ class ParticleTable:
     Attributes
     ----------
     format : str
-        ``parquet``, ``star``, ``cs`` or ``csg``.
+        ``parquet``, ``star``, ``cs``, ``csg``, ``coordinates`` or ``optimisation_set``.
     path : str
         As the user wrote it.
     source : int

@@ -69,10 +69,10 @@ class PickList:
     info : InputFile
     project : str
         The folder that its paths are relative to.
-    column : int
-        Of the pick files; -1 for RELION 3.1, where it has one path, of micrographs.
     rows : tuple of (int, int, str)
         Byte range and output name of each path, in the order of the list.
+    suffix : bool
+        Whether it is a list of RELION 3.1, with one path: that of micrographs.
     """
 
     info: InputFile
@@ -208,9 +208,9 @@ def _read_rows(
 
 def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> ListedPicks:
     """Read the list of RELION 3.1: picks are in its folder, named by micrograph and suffix."""
-    target = first_row(text).decode(errors="replace")
-    start = text.index(first_row(text))
-    span = (start, start + len(first_row(text)), target)
+    row = first_row(text)
+    start, target = text.index(row), row.decode(errors="replace")
+    span = (start, start + len(row), target)
     if "*" in target:
         matching = _read_pattern(path, target, suffix)
         return ListedPicks(matching, (PickList(info, str(path.parent), (span,), suffix=True),))
