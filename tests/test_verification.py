@@ -671,9 +671,9 @@ class Native:
 
 @pytest.fixture
 def native_run(tmp_path, monkeypatch, small_fragments):
-    monkeypatch.setitem(sys.modules, "dask_dedup.formats.native", Native)
     monkeypatch.setitem(formats._SUFFIXES, ".native", "native")
-    monkeypatch.setitem(formats._MODULES, "native", "native")
+    monkeypatch.setitem(formats._NATIVE, "native", Native)
+    monkeypatch.setitem(formats._FORMATS, "native", Native)
     inputs = [tmp_path / "a.native", tmp_path / "b.parquet", tmp_path / "c.native"]
     for seed, path in enumerate(inputs):
         pq.write_table(picks(seed, 150), path, row_group_size=50)
