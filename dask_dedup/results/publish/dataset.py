@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
     from dask_dedup.results.finished_run import FinishedRun
+    from dask_dedup.results.publish.types import LakeColumns
 
 #: The dataset that each value of `table` publishes.
 DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES, "votes": VOTES}
@@ -35,6 +36,8 @@ DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES, "votes
 RUN, INPUT = "run", "input_name"
 #: This many digits of the run id are in the table.
 _RUN_DIGITS = 12
+#: What to do if a partition column has other values in a table. Whole numbers fit text, text does not fit numbers.
+_KEY_ADVICE = "use another table, and publish a run with text there first: whole numbers fit it."
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: Characters that every reader and file system accepts unchanged in the name of a folder.
 _TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -125,10 +128,11 @@ class Dataset:
             for field in self.partition_fields
         }
 
-    def with_keys_of(self, table: pa.Schema) -> Dataset:
+    def fitted_to(self, table: pa.Schema, columns: LakeColumns, name: str, advice: str) -> Dataset:
         """Return the dataset with keys of the types of a table, if their values are the same text in both.
 
-        A whole number becomes text, and text without any value becomes what the table has.
+        A whole number becomes text, and text without any value becomes what the table has. Raise `InputError` if
+        the keys or `columns` do not fit the table, whose name is `name`. `advice` is about `columns`.
         """
         keys = self.keys
         for number, field in enumerate(keys):
@@ -136,6 +140,9 @@ class Dataset:
             absent = all(file.values[field.name] is None for file in self.files)
             if absent or (pa.types.is_integer(field.type) and is_text(kind)):
                 keys = keys.set(number, field.with_type(kind))
+        there = lake_columns(table)
+        columns.check_fit(there, name, advice)
+        lake_columns(keys).check_fit(there, name, _KEY_ADVICE)
         return replace(self, keys=keys)
 
     @property

@@ -13,7 +13,6 @@ from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.results.publish.dataset import DATASETS, RUN, as_text
 from dask_dedup.results.publish.types import (
-    KEY_ADVICE,
     check_distinct,
     columns_of,
     lake_columns,
@@ -120,11 +119,8 @@ class DeltaLakeTable:
         """Check that the dataset's columns fit the table. Return the folder for new files."""
         if self.table is not None and mode != "replace":
             stored = pa.schema(self.table.schema().to_arrow())
-            self.dataset = self.dataset.with_keys_of(stored)
-            there = lake_columns(stored)
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
-            self.columns.check_fit(there, self.name, advice)
-            lake_columns(self.dataset.keys).check_fit(there, self.name, KEY_ADVICE)
+            self.dataset = self.dataset.fitted_to(stored, self.columns, self.name, advice)
         return self.name
 
     def file_schema(self) -> pa.Schema:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.results.publish.dataset import as_text
-from dask_dedup.results.publish.types import KEY_ADVICE, columns_of, lake_columns
+from dask_dedup.results.publish.types import columns_of, lake_columns
 from dask_dedup.storage.credentials import iceberg_options
 from dask_dedup.storage.paths import at
 
@@ -142,11 +142,8 @@ class IcebergLakeTable:
         """Check that the dataset's columns fit, and begin a transaction. Return the folder for new files."""
         if self.table is not None:
             stored = self.table.schema().as_arrow()
-            self.dataset = self.dataset.with_keys_of(stored)
-            there = lake_columns(stored)
             advice = "use another table, or write the files." if self.link else "use another table."
-            self.columns.check_fit(there, self.name, advice)
-            lake_columns(self.dataset.keys).check_fit(there, self.name, KEY_ADVICE)
+            self.dataset = self.dataset.fitted_to(stored, self.columns, self.name, advice)
             self.change = self.table.transaction()
         else:
             self.change = self._create()

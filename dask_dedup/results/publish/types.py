@@ -17,9 +17,6 @@ from dask_dedup.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-#: What to do if a partition column has other values in a table. Whole numbers fit text, text does not fit numbers.
-KEY_ADVICE = "use another table, and publish a run with text there first: whole numbers fit it."
-
 
 @dataclass(frozen=True, slots=True)
 class LakeColumns:

@@ -168,7 +168,7 @@ def vertical(x: Axis, value: float, kind: str, text: str = "") -> Markup:
     )
 
 
-def band(x: Axis, left: float, right: float, text: str = "") -> tuple[Markup, Markup]:
+def band(x: Axis, left: float, right: float, text: str) -> tuple[Markup, Markup]:
     """Return a shaded range of the x axis, and its label."""
     right = min(right, x.high)
     share = 100 * (right - left) / (x.high - x.low)
@@ -178,7 +178,7 @@ def band(x: Axis, left: float, right: float, text: str = "") -> tuple[Markup, Ma
     label = Markup('<text x="{}" y="58%" dx="-7" text-anchor="end">{}</text>').format(
         x.place(right), text
     )
-    return shade, label if text else Markup()
+    return shade, label
 
 
 def _short(value: float) -> str:

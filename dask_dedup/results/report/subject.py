@@ -166,21 +166,12 @@ class Subject:
         return bool(self.contents.sample.z.any())
 
     @property
-    def whole_sample(self) -> bool:
-        """Whether the sample has all picks of all micrographs."""
-        contents = self.contents
-        return contents.choice.keys.size == contents.micrographs.size and bool(
-            contents.choice.whole.all()
-        )
-
-    @property
     def sampled_from(self) -> str:
         """A sentence on the number of micrographs in the sample. Empty if it has all picks."""
-        if self.whole_sample:
-            return ""
-        number, all_of_them = self.contents.choice.keys.size, self.contents.micrographs.size
+        choice = self.contents.choice
+        number, all_of_them = choice.keys.size, self.contents.micrographs.size
         if number == all_of_them:
-            return "This is from a part of the picks."
+            return "" if choice.whole.all() else "This is from a part of the picks."
         return f"This is from {number:,} of {all_of_them:,} {self.place}s."
 
     @property
@@ -252,10 +243,6 @@ class Subject:
     def duplicates(self) -> int:
         """Number of rows that were rejected as duplicates."""
         totals = self.manifest["totals"]
-        return int(sum(self.duplicates_of(entry) for entry in totals["by_input"]))
-
-    def duplicates_of(self, totals: dict[str, Any]) -> int:
-        """Return the number of duplicates in an entry of ``totals``."""
         invalid = totals["invalid"] if self.params.invalid == "reject" else 0
         return int(totals["rejected"] - invalid - totals["low_score"] - totals["outvoted"])
 

@@ -44,8 +44,8 @@ class SeparationFigures:
         Which of them is the run's.
     kept : list of int
         Picks kept at each.
-    edges : list of float
-        Bin edges of the distances, from 0 to the end of the axis.
+    limit : float
+        The end of the axis.
     before : list of int
         All picks by distance to the nearest other pick.
     after : list of list of int
@@ -60,16 +60,11 @@ class SeparationFigures:
     separations: list[float]
     at: int
     kept: list[int]
-    edges: list[float]
+    limit: float
     before: list[int]
     after: list[list[int]]
     beyond: int
     closest: float
-
-    @property
-    def limit(self) -> float:
-        """The end of the axis."""
-        return self.edges[-1]
 
 
 def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | None:
@@ -100,7 +95,7 @@ def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | N
         separations=separations,
         at=at,
         kept=kept_at,
-        edges=edges.tolist(),
+        limit=float(edges[-1]),
         before=counts.tolist(),
         after=after,
         beyond=int(before.size - counts.sum()),
