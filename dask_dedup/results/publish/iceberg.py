@@ -32,7 +32,6 @@ _RETRIES = "commit.retry.num-retries"
 _DATASET = "dask-dedup.table"
 #: Field ids from here on are for columns of the files that the table lacks.
 _FIRST_OTHER_ID = 1_000_000
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def _not_linkable(dataset: Dataset) -> set[str]:
@@ -128,13 +127,15 @@ class IcebergLakeTable:
         return [self._values(file) for file in self._files()]
 
     def _values(self, file: DataFile) -> dict[str, str | None]:
+        from pyiceberg.utils.datetime import days_to_date
+
         assert self.table is not None
         stored = self.table.schema().as_arrow()
         values: dict[str, str | None] = {}
         for number, name in enumerate(self.dataset.partition_columns):
             value = file.partition[number]
             if value is not None and pa.types.is_date(stored.field(name).type):
-                value = _date(value)
+                value = days_to_date(value)
             values[name] = as_text(value)
         return values
 
@@ -218,15 +219,6 @@ class IcebergLakeTable:
         self.catalog.close()
 
 
-def _date(days: int) -> date:
-    """Return a date, given the number that a partition of Iceberg has for it: the days since 1970."""
-    return date.fromordinal(_EPOCH + days)
-
-
-def _partition_value(value: Any) -> Any:
-    return value.toordinal() - _EPOCH if isinstance(value, date) else value
-
-
 def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
     """Return an Iceberg name mapping, as JSON, that covers all columns of the files.
 
@@ -260,7 +252,9 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
     from pyiceberg.conversions import to_bytes
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
+    from pyiceberg.utils.datetime import date_to_days
 
+    keys = dataset.typed(file.values).values()
     bounds = [
         (field.field_id, field.field_type, file.bounds[field.name])
         for field in schema.fields
@@ -270,7 +264,7 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
         content=DataFileContent.DATA,
         file_path=f"{file.root}/{file.relative}",
         file_format=FileFormat.PARQUET,
-        partition=Record(*map(_partition_value, dataset.typed(file.values).values())),
+        partition=Record(*(date_to_days(key) if isinstance(key, date) else key for key in keys)),
         record_count=file.rows,
         file_size_in_bytes=file.bytes,
         column_sizes={},

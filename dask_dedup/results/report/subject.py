@@ -255,7 +255,7 @@ class Subject:
 
 
 def shorten(names: list[str]) -> list[str]:
-    """Leave out the beginning that all names share, up to a hyphen, an underscore or a slash.
+    """Leave out the beginning that all names share, up to a hyphen, a slash or a blank.
 
     Examples
     --------

@@ -36,7 +36,7 @@ def content_hashes(rows: pa.Table, roles: ColumnRoles) -> NDArray[np.uint64]:
     if roles.particle_name is not None:
         texts = rows.column(roles.particle_name).to_pylist()
         encoded = [str(text or "").encode() if isinstance(text, str) else b"" for text in texts]
-        width = max(1, *(-(-len(text) // 8) for text in encoded), 1)
+        width = max([1, *(-(-len(text) // 8) for text in encoded)])
         words = np.array(encoded, dtype=f"S{8 * width}").view("<u8").reshape(-1, width)
         length = np.array([len(text) for text in encoded], dtype=np.intp)
         for number, word in enumerate(words.T):
