@@ -17,10 +17,10 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.particles.column_names import MICROGRAPH_PATH
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.micrographs.stripping import FULL
-from dask_dedup.particles.programs import MICROGRAPH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
 
 #: Columns with the names of micrographs in a micrograph table.
-_NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
+_MICROGRAPH_NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
 SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
 #: Extension of a micrograph. Names may have other dots.
 EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
@@ -153,7 +153,7 @@ def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
 def name_column(exposures: ParticleTable) -> str | None:
     """Return the column with the names of micrographs in a micrograph table, None if it has none."""
     names = exposures.schema.names
-    return next((name for name in _NAME_COLUMNS if name in names), None)
+    return next((name for name in _MICROGRAPH_NAME_COLUMNS if name in names), None)
 
 
 def _names_in_table(inputs: Inputs, exposures: ParticleTable) -> dict[int, str]:

@@ -50,11 +50,11 @@ from dask_dedup.formats.coordinates.column_map import (
 )
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
+from dask_dedup.particles.column_names import RELION_SHIFT_ANGSTROM, RELION_SUBTOMOGRAM
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.pixel_sizes import IMAGE
-from dask_dedup.particles.programs import RELION_SHIFT_ANGSTROM, RELION_SUBTOMOGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -49,6 +49,7 @@ from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.checks.uids import check_uids
+from dask_dedup.particles.column_names import CRYOSPARC, RELION, SYMMETRY_SOURCE
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
@@ -57,7 +58,6 @@ from dask_dedup.particles.inputs import (
 )
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
-from dask_dedup.particles.programs import CRYOSPARC, RELION, SYMMETRY_SOURCE
 from dask_dedup.pipeline.plan import count_micrographs
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from dask_dedup.dedup.score_field import SCORE_DIRECTIONS, ScoreField
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrographs.names import Naming
-from dask_dedup.particles.missing_columns import (
-    explain_no_micrograph,
-    explain_no_position,
-    in_passthrough,
-)
-from dask_dedup.particles.programs import (
+from dask_dedup.particles.column_names import (
     ALIGNMENTS,
     CONTENT_COLUMNS,
     CRYOSPARC,
     MICROGRAPH_UID,
-    NAME_COLUMNS,
     OTHER_SCORES,
+    PARTICLE_NAME_COLUMNS,
     PROGRAMS,
     RELION,
     RELION_IMAGE,
@@ -35,6 +29,12 @@ from dask_dedup.particles.programs import (
     Program,
     is_annotation,
     own_pixel_size,
+)
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.missing_columns import (
+    explain_no_micrograph,
+    explain_no_position,
+    in_passthrough,
 )
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         min_score=params.for_input("min_score", table) if score else None,
         uid=uid,
         content=tuple(name for name in content if name in present),
-        particle_name=None if uid else _first(present, NAME_COLUMNS),
+        particle_name=None if uid else _first(present, PARTICLE_NAME_COLUMNS),
         half=_first(present, _in_groups(program.half, groups)),
         label=_find_label(present, params, program, table),
         track=_first(present, TRACK_COLUMNS) if params.ignore_within_filament else None,

@@ -6,7 +6,7 @@ It depends on the particle and not on its file or row number, so neither decides
 1. the stored position (`ColumnRoles.position`), as in the table: before any shift, unit or flip,
 2. the shifts, then the angles, applied or not: all columns in `CONTENT_COLUMNS`,
 3. the score (`ColumnRoles.score`),
-4. the particle name, if the table has one: the first of `NAME_COLUMNS`.
+4. the particle name, if the table has one: the first of `PARTICLE_NAME_COLUMNS`.
 
 A number is one word, its float64 bits. -0.0 counts as 0.0, and a missing number as the NaN 0x7FF8000000000000.
 Numbers are missing if the value is null or NaN, or if the table has no such column of numbers. So it does not
@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from dask_dedup.arrow import is_text, to_numpy
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.particles.programs import CONTENT_COLUMNS
+from dask_dedup.particles.column_names import CONTENT_COLUMNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

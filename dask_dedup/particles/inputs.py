@@ -20,13 +20,13 @@ from dask_dedup.formats import (
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size, fractions_error
 from dask_dedup.particles.checks.roles import check_directions, check_min_scores, check_positions
+from dask_dedup.particles.column_names import MICROGRAPH_PATH, MICROGRAPH_UID
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
 from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.pickers import make_voting, name_pickers
-from dask_dedup.particles.programs import MICROGRAPH_PATH, MICROGRAPH_UID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

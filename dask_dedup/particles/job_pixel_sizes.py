@@ -13,9 +13,9 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.formatting import number_range
 from dask_dedup.hints import parameter
+from dask_dedup.particles.column_names import RELION
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.pixel_sizes import TOLERANCE
-from dask_dedup.particles.programs import RELION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from dask_dedup.particles.programs import PROGRAMS, WITHOUT_POSITIONS
+from dask_dedup.particles.column_names import PROGRAMS, WITHOUT_POSITIONS
 
 
 def explain_no_position(present: set[str], table: str) -> str:

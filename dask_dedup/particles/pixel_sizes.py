@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.particles.column_names import ImageColumns
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.column_values import Columns
-    from dask_dedup.particles.programs import ImageColumns
 
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from dask_dedup.arrow import cast_views, from_numpy, is_text
 from dask_dedup.dedup.arrays import unique_inverse
+from dask_dedup.particles.column_names import MICROGRAPH_PATH
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
-from dask_dedup.particles.programs import MICROGRAPH_PATH
 from dask_dedup.particles.sample import SampledMicrographs
 
 if TYPE_CHECKING:

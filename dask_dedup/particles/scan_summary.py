@@ -9,8 +9,8 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
+from dask_dedup.particles.column_names import is_column
 from dask_dedup.particles.pixel_sizes import COLUMN, MICROGRAPH_OPTION, TABLE
-from dask_dedup.particles.programs import is_column
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:

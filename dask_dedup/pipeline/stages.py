@@ -31,10 +31,10 @@ from dask_dedup.output.layout import (
     piece_name,
 )
 from dask_dedup.particles.checks.uids import sorted_uids
+from dask_dedup.particles.column_names import MICROGRAPH_PATH
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
-from dask_dedup.particles.programs import MICROGRAPH_PATH
 from dask_dedup.particles.sampled_rows import micrograph_paths, sampled_columns
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.particles.scanned_sample import scan_sample

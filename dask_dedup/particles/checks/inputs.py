@@ -19,8 +19,8 @@ from dask_dedup.particles.checks.scales import check_scales, position_warnings, 
 from dask_dedup.particles.checks.scores import check_limits, find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.checks.uids import check_uids, shared_uid_warnings
+from dask_dedup.particles.column_names import SEVERAL_CLASSES
 from dask_dedup.particles.micrographs.name_match import match_warnings
-from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:

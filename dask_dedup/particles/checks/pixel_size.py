@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.particles.column_roles import needs_pixel_size
-from dask_dedup.particles.programs import (
+from dask_dedup.particles.column_names import (
     CRYOSPARC,
     ORIGINAL_PIXEL_SIZE,
     RELION,
     RELION_PARTICLE_PSIZE,
     TOMOGRAM_BINNING,
 )
+from dask_dedup.particles.column_roles import needs_pixel_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,9 @@ from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
 from dask_dedup.particles.checks.micrograph_scales import micrograph_name
 from dask_dedup.particles.checks.pixel_size import fractions_error, no_pixel_size
+from dask_dedup.particles.column_names import TOMOGRAM_BINNING
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
-from dask_dedup.particles.programs import TOMOGRAM_BINNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,9 +15,9 @@ from dask_dedup.formats.parquet.footer import parse_hive_key
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.names import KeyClashes
+from dask_dedup.particles.column_names import MICROGRAPH_PATH, is_column
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.particles.micrographs.stripping import bare_name
-from dask_dedup.particles.programs import MICROGRAPH_PATH, is_column
 from dask_dedup.storage.table_version import without_version
 
 if TYPE_CHECKING:

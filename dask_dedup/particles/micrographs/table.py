@@ -14,11 +14,11 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import read, with_texts
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.particles.column_names import TOMOGRAM_BINNING
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.micrographs.stripping import bare_name
-from dask_dedup.particles.programs import TOMOGRAM_BINNING
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.particles.column_names import CONTENT_COLUMNS
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.programs import CONTENT_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
+    from dask_dedup.particles.column_names import ImageColumns
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
-    from dask_dedup.particles.programs import ImageColumns
 
     Bools = NDArray[np.bool_]
 

@@ -134,7 +134,7 @@ CONTENT_COLUMNS = {
     ),
 }
 #: Names of particles in the content hash, the preferred one first.
-NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
+PARTICLE_NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
 
 #: Columns that are no named score but can be used as one, and which values are better.
 OTHER_SCORES = {
