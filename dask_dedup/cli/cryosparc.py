@@ -67,11 +67,11 @@ def cryosparc(
     """Remove duplicates in an external job of a CryoSPARC workspace.
 
     Creates the job, connects the results of other jobs (J10:particles) to it, and saves particles_kept and
-    particles_rejected for the next job. NAME=J10:particles gives a picker a name. Where an option has
-    INPUT, write J10:particles or NAME.
+    particles_rejected for the next job. NAME=J10:particles names a picker. In options with INPUT, write
+    J10:particles or NAME.
 
-    CryoSPARC 5: save a login once with "python -m cryosparc.tools login". Without a saved login, and for
-    CryoSPARC 4, set CRYOSPARC_EMAIL and CRYOSPARC_PASSWORD. CryoSPARC 4 also needs CRYOSPARC_LICENSE_ID.
+    CryoSPARC 5: save a login once with "python -m cryosparc.tools login", or set CRYOSPARC_EMAIL and
+    CRYOSPARC_PASSWORD. CryoSPARC 4: set CRYOSPARC_EMAIL, CRYOSPARC_PASSWORD and CRYOSPARC_LICENSE_ID.
     """
     if exposures and micrographs:
         raise click.UsageError("--exposures and --micrographs exclude each other")

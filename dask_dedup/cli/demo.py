@@ -35,8 +35,8 @@ WORKERS = 2
 def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -> None:
     """Remove duplicates from simulated picks, in a single process and on a Dask cluster.
 
-    Simulates the picks of three pickers on the same micrographs. Keeps the particles that at least two
-    pickers found, in two runs: in a single process, and on a local Dask cluster with a live page.
+    Simulates the picks of three pickers on the same micrographs. Runs twice: in a single process, and on
+    a local Dask cluster with a live page. Each run keeps the particles that at least two pickers found.
     Compares the files of both runs, verifies the result, and writes the report.
     """
     from dask_dedup import report, verify

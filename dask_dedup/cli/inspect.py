@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Picks of different INPUTs match if they are at most this many angstrom apart.",
+    help="Picks of different INPUTs match if they are at most A angstrom apart.",
 )
 @input_options
 @ranking_options

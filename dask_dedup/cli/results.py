@@ -43,7 +43,7 @@ def verify(output: Path, as_json: bool) -> None:
     \b
     - no row was lost or changed
     - no two kept particles are within the separation
-    - every rejected particle has the right winner
+    - the list of duplicates has the right kept particle for each rejected one
     - votes are counted correctly
     - every file matches its checksum
 
@@ -98,8 +98,8 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     "--mode",
     type=click.Choice(["append", "replace", "replace-tagged"]),
     default="append",
-    help="append: add the rows of the run. replace: replace all rows of the table. replace-tagged: replace only rows "
-    "with the tags and the partition folders of this run.",
+    help="append: add the rows of the run. replace: replace all rows of the table. replace-tagged: replace only the "
+    "rows that have the same tags and partition folders as the rows of the run.",
 )
 @click.option(
     "--tag",

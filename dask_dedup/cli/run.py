@@ -30,7 +30,6 @@ from dask_dedup.cli.types import (
 )
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
-from dask_dedup.output.layout import PAGE
 from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
 from dask_dedup.storage.files import list_names
@@ -120,8 +119,8 @@ def run(
     - a Parquet file or folder, also hive-partitioned, with RELION or CryoSPARC column names
     - a Delta table (FOLDER?version=N for an older version)
 
-    NAME=INPUT gives the picker of INPUT a name. Options accept NAME instead of INPUT, and the kept pick
-    files are in a folder NAME.
+    NAME=INPUT names the picker of INPUT. In options, write NAME or INPUT. The kept pick files of this INPUT
+    are in particles_kept/NAME.
     """  # noqa: D301 (click reads the backspace)
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)
@@ -216,6 +215,8 @@ def _write_report(
     result: RunResult, micrographs: Sequence[str], found: Verification | None
 ) -> Path | None:
     """Write the report and return its path. If this fails, print a warning and return None."""
+    from dask_dedup.output.layout import PAGE
+
     page = result.output / PAGE
     noted = result.report_contents
     # The page of a result that was finished before shows the same.

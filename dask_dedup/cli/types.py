@@ -96,7 +96,7 @@ def separation_option(**settings: Any) -> Decorator:
         "--min-separation",
         type=Separation(),
         metavar="A|auto",
-        help="Particles at most this many angstrom apart on one micrograph are duplicates. 0: only equal "
+        help="Two particles on one micrograph are duplicates if they are at most A angstrom apart. 0: only equal "
         "coordinates. auto: the separation that inspect recommends.",
         **settings,
     )
@@ -141,8 +141,8 @@ input_options = together(
             "--columns",
             multiple=True,
             metavar="[INPUT=]x=COLUMN,y=COLUMN,...",
-            help="Columns of text tables of picks (.csv, .tsv, .txt): names, or numbers from 1. x and y are required; "
-            "z, score and micrograph are optional. INPUT=... for one INPUT.",
+            help="Columns of text tables of picks (.csv, .tsv, .txt): names, or numbers that start at 1. x and y "
+            "are required; z, score and micrograph are optional. INPUT=... for one INPUT.",
         ),
         click.option(
             "--micrograph-pixel-size",
@@ -154,7 +154,8 @@ input_options = together(
             "--coordinate-pixel-size",
             multiple=True,
             metavar="[INPUT=]A",
-            help="Pixel size for the coordinates, in angstrom. Overrides the tables. INPUT=A for one INPUT.",
+            help="Pixel size for the coordinates, in angstrom. Overrides the pixel size in the tables. INPUT=A for "
+            "one INPUT.",
         ),
         click.option(
             "--particle-pixel-size",
@@ -167,8 +168,8 @@ input_options = together(
             "--shift-key",
             type=click.Choice(CHOICES["shift_key"]),
             default="auto",
-            help="Alignment shift to apply. auto: the rlnOrigin columns of RELION, or of CryoSPARC alignments3D if "
-            "present, else alignments2D.",
+            help="Alignment shift to apply. auto: for RELION tables, the rlnOrigin columns. For CryoSPARC tables, "
+            "alignments3D if present, else alignments2D.",
         ),
         click.option(
             "--score-field",
@@ -183,15 +184,15 @@ input_options = together(
             "--match-micrographs",
             type=click.Choice(CHOICES["match_micrographs"]),
             default="auto",
-            help="How to match micrographs across inputs. auto: by name for pick files and for tables of different "
-            "programs, by uid if all inputs have it, else by path.",
+            help="How to match micrographs across inputs. auto: by uid if all inputs have uids and no option "
+            "changes names, else by name for pick files and for tables of different programs, else by path.",
         ),
         click.option(
             "--rename-micrographs",
             multiple=True,
             metavar="[INPUT=]s/PATTERN/NEW/",
-            help="Substitute in micrograph names before they are compared. The tables keep their names. "
-            "INPUT=s/.../.../ for one INPUT. May be repeated.",
+            help="Replace PATTERN by NEW in micrograph names before they are compared. Names in the written tables do "
+            "not change. INPUT=s/.../.../ for one INPUT. May be repeated.",
         ),
         click.option(
             "--micrograph-map",
@@ -232,8 +233,8 @@ ranking_options = together(
             "--score-scale",
             type=click.Choice(CHOICES["score_scale"]),
             default="stored",
-            help="stored: compare scores as they are stored. standing: compare the rank of each particle by score "
-            "within its INPUT and micrograph, for pickers with different score scales.",
+            help="stored: compare scores as they are stored. standing: rank the particles of each INPUT on each "
+            "micrograph by score, and compare the ranks. Use it if the pickers have different score scales.",
         ),
         click.option(
             "--prefer-input-order",
@@ -279,14 +280,14 @@ vote_options = together(
             "--vote-distance",
             type=float,
             metavar="A",
-            help="A picker found a particle if it has a pick at most this far away, in angstrom.  [default: "
+            help="A picker found a particle if one of its picks is at most A angstrom from the particle.  [default: "
             "--min-separation]",
         ),
         click.option(
             "--relax-unseen",
             is_flag=True,
-            help="If fewer than K pickers (--min-votes) have particles on a micrograph, require only these pickers. "
-            "Also ignore a --found-by picker on micrographs where it has no particles.",
+            help="For --min-votes K: if only n < K pickers have particles on a micrograph, n votes are enough there. "
+            "For --found-by: do not require a picker on micrographs where it has no particles.",
         ),
     ]
 )
@@ -324,7 +325,8 @@ dedup_options = together(
         click.option(
             "--undo-symmetry-expansion",
             is_flag=True,
-            help="Keep one symmetry copy of each particle (equal sym_expand/src_uid), at any distance.",
+            help="Keep one of the symmetry copies of each particle, at any distance from each other. Symmetry copies "
+            "have the same sym_expand/src_uid.",
         ),
     ]
 )
