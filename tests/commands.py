@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from dask_dedup.storage.paths import ENDPOINTS
+from dask_dedup.storage.protocols import ENDPOINTS
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 

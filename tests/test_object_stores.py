@@ -30,7 +30,7 @@ from dask_dedup.inspection import inspect
 from dask_dedup.output.object_store import ObjectStore
 from dask_dedup.pipeline import stages
 from dask_dedup.results.status import clean, status
-from dask_dedup.storage import paths as paths_module
+from dask_dedup.storage import protocols
 from dask_dedup.storage.paths import at
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def many_fragments(monkeypatch, store):
 def impatient(monkeypatch):
     """Give up on a lost server after about a second."""
     config = {"retries": {"mode": "standard", "max_attempts": 2}, "connect_timeout": 5}
-    monkeypatch.setattr(paths_module, "S3_CONFIG", config)
+    monkeypatch.setattr(protocols, "S3_CONFIG", config)
 
 
 @pytest.fixture
@@ -733,4 +733,4 @@ class TestSecrets:
     def test_azure_names_its_container_before_the_account(self):
         pytest.importorskip("upath")
         path = "abfs://picks@account.dfs.core.windows.net/in.star"
-        assert paths_module._check_no_secret(path) is None
+        assert protocols.check_no_secret(path) is None

@@ -15,7 +15,7 @@ from dask_dedup.cli.materialize import materialize
 from dask_dedup.cli.relion import relion
 from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
-from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
+from dask_dedup.storage.protocols import ENDPOINTS, check_endpoint
 from dask_dedup.version import __version__
 
 

@@ -53,7 +53,7 @@ from dask_dedup.storage.files import (
     upload,
     write_bytes,
 )
-from dask_dedup.storage.paths import is_s3
+from dask_dedup.storage.protocols import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -23,7 +23,8 @@ from dask_dedup.output.manifest import digest_of
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.pipeline.partitions import NO_PARTITIONS, partition_by_columns, partition_like
 from dask_dedup.storage.files import status_of
-from dask_dedup.storage.paths import at, endpoint
+from dask_dedup.storage.paths import at
+from dask_dedup.storage.protocols import endpoint
 from dask_dedup.storage.table_version import with_version
 
 if TYPE_CHECKING:

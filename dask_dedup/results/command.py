@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
 from dask_dedup.dedup.per_input import as_input, normalize
-from dask_dedup.storage.paths import endpoint, is_s3
+from dask_dedup.storage.protocols import endpoint, is_s3
 from dask_dedup.storage.table_version import with_version, without_version
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from dask_dedup.pipeline.rejected_rows import find_rejected_rows
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.recorded_inputs import open_unchanged_inputs
 from dask_dedup.storage.files import status_of
-from dask_dedup.storage.paths import at, endpoint, using_endpoint
+from dask_dedup.storage.paths import at
+from dask_dedup.storage.protocols import endpoint, using_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import DedupError, InputError, RunError, causes
-from dask_dedup.storage.paths import at, endpoint, is_remote, is_s3
+from dask_dedup.storage.paths import at, is_remote
+from dask_dedup.storage.protocols import endpoint, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dask_dedup.storage.paths import endpoint, is_s3
+from dask_dedup.storage.protocols import endpoint, is_s3
 
 if TYPE_CHECKING:
     from pathlib import Path

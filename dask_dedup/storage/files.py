@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dask_dedup.errors import RunError
 from dask_dedup.storage.access import store_errors
-from dask_dedup.storage.paths import at, is_remote, is_s3
+from dask_dedup.storage.paths import at, is_remote
+from dask_dedup.storage.protocols import is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -22,7 +22,7 @@ from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.held import HeldPicks
 from dask_dedup.pipeline.executors.memory import WritingMemory
 from dask_dedup.pipeline.executors.splitting import split_by, split_decisions
-from dask_dedup.storage.paths import using_endpoint
+from dask_dedup.storage.protocols import using_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
