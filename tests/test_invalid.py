@@ -729,7 +729,7 @@ class TestVerification:
             tmp_path / "out",
             DedupParams(invalid="reject"),
         )
-        monkeypatch.setattr("dask_dedup.results.verify.decisions.PASS_ROWS", 40)
+        monkeypatch.setattr("dask_dedup.results.verify.kept_and_rejected.PASS_ROWS", 40)
         assert verify(tmp_path / "out").verified
 
 

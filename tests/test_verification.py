@@ -20,7 +20,7 @@ import dask_dedup
 from dask_dedup import DedupParams, InputError, formats
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.manifest import with_checksum
-from dask_dedup.results.verify import decisions, rows
+from dask_dedup.results.verify import kept_and_rejected, rows
 
 CHECKS = [
     "files",
@@ -166,7 +166,7 @@ def test_filaments_and_symmetry_copies_are_verified(tmp_path, params, words):
 def test_a_correct_run_with_micrographs_in_several_fragments_is_verified_in_several_passes(
     tmp_path, small_fragments, monkeypatch, uid
 ):
-    monkeypatch.setattr(decisions, "PASS_ROWS", 60)
+    monkeypatch.setattr(kept_and_rejected, "PASS_ROWS", 60)
     inputs = [
         store(picks(seed, 180, uid=uid), tmp_path / str(seed), files=2, row_group_size=45)
         for seed in (1, 2)
@@ -728,7 +728,7 @@ def test_many_fragments_are_merged_in_groups(tmp_path, monkeypatch):
     for number, path in enumerate(paths):
         pq.write_table(picks(number, 60, micrographs=3), path)
     dask_dedup.run(paths, tmp_path / "out", min_separation=100)
-    monkeypatch.setattr(decisions, "MERGED_FRAGMENTS", 3)
+    monkeypatch.setattr(kept_and_rejected, "MERGED_FRAGMENTS", 3)
     assert dask_dedup.verify(tmp_path / "out").verified
 
 

@@ -16,7 +16,7 @@ from picked import write_picks
 import dask_dedup
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.manifest import with_checksum
-from dask_dedup.results.verify import decisions
+from dask_dedup.results.verify import kept_and_rejected
 
 CHECKS = [
     *("files", "inputs", "rows", "validity", "separation", "rejections", "duplicates", "votes"),
@@ -130,7 +130,7 @@ def result(template):
 )
 def test_a_correct_run_is_verified_in_several_passes(result, tmp_path, monkeypatch, params):
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
-    monkeypatch.setattr(decisions, "PASS_ROWS", 100)
+    monkeypatch.setattr(kept_and_rejected, "PASS_ROWS", 100)
     outcome = result.run(tmp_path / "out", **params)
     assert 0 < outcome.rejected < outcome.rows
     verification = dask_dedup.verify(tmp_path / "out")

@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.results.verify.decisions import check_decisions, decision_checks
 from dask_dedup.results.verify.files import check_files, check_inputs
+from dask_dedup.results.verify.kept_and_rejected import check_decisions, decision_checks
+from dask_dedup.results.verify.outcome import Check, Verification
 from dask_dedup.results.verify.rows import compare_rows, compare_totals
-from dask_dedup.results.verify.verification import Check, Verification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def verify(output: str | Path) -> Verification:
     """Verify a finished run with an independent algorithm.
 
     The inputs are read from the paths in the manifest. A few fragments, or the picks of
-    `decisions.PASS_ROWS` rows, are in memory at a time.
+    `kept_and_rejected.PASS_ROWS` rows, are in memory at a time.
 
     Parameters
     ----------

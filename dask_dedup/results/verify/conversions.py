@@ -15,7 +15,7 @@ from dask_dedup.output.layout import KEPT, REJECTED
 from dask_dedup.results.verify.close_pairs import Points, closest_pair
 from dask_dedup.results.verify.coordinate_files import CoordinateFiles
 from dask_dedup.results.verify.merged_star import MergedStar
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs

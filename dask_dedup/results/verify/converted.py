@@ -10,7 +10,7 @@ import pyarrow as pa
 from dask_dedup import formats
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

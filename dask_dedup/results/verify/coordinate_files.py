@@ -15,7 +15,7 @@ from dask_dedup.results.verify.converted import (
     column_differs,
     positions_differ,
 )
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dask_dedup.pipeline.rejected_rows import find_rows, located
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:

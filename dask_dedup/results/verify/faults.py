@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.results.verify.outcome import MismatchError
 from dask_dedup.results.verify.particle_columns import differs
-from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from dask_dedup.results.recorded_inputs import (
     find_run_id,
     open_inputs,
 )
-from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
+from dask_dedup.results.verify.outcome import FAULTS, Check, MismatchError
 from dask_dedup.storage.files import list_files, sha256_of
 
 if TYPE_CHECKING:

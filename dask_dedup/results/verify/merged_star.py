@@ -20,7 +20,7 @@ from dask_dedup.results.verify.converted import (
     positions_differ,
     to_floats,
 )
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from typing import Any

@@ -13,7 +13,7 @@ from dask_dedup.arrow import to_numpy
 from dask_dedup.formats.parquet.table import with_metadata_of
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.pipeline.partitions import folder_name, folder_type
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

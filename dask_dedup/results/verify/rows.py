@@ -23,8 +23,8 @@ from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA, OUTVOTED, with_gro
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.conversions import compare_conversion, count_rows
 from dask_dedup.results.verify.dataset_files import DatasetFiles
+from dask_dedup.results.verify.outcome import MismatchError, UncheckedError
 from dask_dedup.results.verify.partitioned import Folders, check_types
-from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.results.verify.voters import VoterCounts
 from dask_dedup.storage.files import parquet_source, read_bytes, sha256_of
 from dask_dedup.version import __version__

@@ -16,7 +16,7 @@ from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.pixel_sizes import TOLERANCE
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dask_dedup.arrow import to_numpy
 from dask_dedup.dedup.voting import MOST_LISTED
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.results.verify.verification import MismatchError
+from dask_dedup.results.verify.outcome import MismatchError
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dask_dedup.output.layout import VOTES
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.results.verify.close_pairs import NOT_FOUND, close_pairs, nearest_within
 from dask_dedup.results.verify.faults import Faults
+from dask_dedup.results.verify.outcome import MismatchError
 from dask_dedup.results.verify.particle_columns import particle_columns, texts
-from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

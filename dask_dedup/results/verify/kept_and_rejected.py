@@ -32,10 +32,10 @@ from dask_dedup.results.verify.close_pairs import (
 from dask_dedup.results.verify.dataset_files import DatasetFiles
 from dask_dedup.results.verify.duplicates import expected_duplicates
 from dask_dedup.results.verify.faults import Faults
+from dask_dedup.results.verify.outcome import FAULTS, Check, UncheckedError
 from dask_dedup.results.verify.ranks import rank_picks
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts
-from dask_dedup.results.verify.verification import FAULTS, Check, UncheckedError
 from dask_dedup.results.verify.votes import VoteFindings, examine_votes
 
 if TYPE_CHECKING:
