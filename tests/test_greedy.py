@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from dask_dedup.dedup import coincident, nearest, pairs
 from dask_dedup.dedup import greedy as greedy_rule
-from dask_dedup.dedup.greedy import reject_crowded, suppress
+from dask_dedup.dedup.greedy import reject_all_close, suppress
 from dask_dedup.dedup.pairs import Points
 
 BUDGETS = (1, 7, 4_000_000)
@@ -167,9 +167,9 @@ def test_suppress_equals_brute_force_for_any_budget_and_rounds(case):
 @given(case=cases())
 def test_sweep_and_tree_decide_alike(most, case):
     with mock.patch.multiple(pairs, MOST_CANDIDATES=most, MOST_PAIRS=most):
-        swept, crowd = case.run(), case.run(reject_crowded)
+        swept, crowd = case.run(), case.run(reject_all_close)
     with without_sweep():
-        trees, crowd_by_trees = case.run(), case.run(reject_crowded)
+        trees, crowd_by_trees = case.run(), case.run(reject_all_close)
     assert_same(swept, trees)
     assert_same(crowd, crowd_by_trees)
     assert_greedy(case, swept)
@@ -195,7 +195,7 @@ def test_a_sweep_finds_all_pairs_of_uneven_tables(sparse, crowded_rows):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("method", [suppress, reject_crowded])
+@pytest.mark.parametrize("method", [suppress, reject_all_close])
 def test_arguments_are_not_modified(method, order):
     case = random_case(500, side=100.0, separation=3.0, micrographs=3)
     centres = np.array(case.centres, order=order)
@@ -233,7 +233,7 @@ def test_pairs_at_exactly_the_separation_are_found(axes, offset):
 def test_reject_crowded_equals_brute_force_for_any_budget(case):
     for budget in BUDGETS:
         with tuned(budget):
-            assert_crowded(case, case.run(reject_crowded))
+            assert_crowded(case, case.run(reject_all_close))
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -243,7 +243,7 @@ def test_row_order_does_not_matter(budget, case, data):
     rows = np.array(data.draw(st.permutations(range(len(case.centres)))), dtype=np.intp)
     with tuned(budget):
         straight, shuffled = case.run(), case.take(rows).run()
-        crowd, shuffled_crowd = case.run(reject_crowded), case.take(rows).run(reject_crowded)
+        crowd, shuffled_crowd = case.run(reject_all_close), case.take(rows).run(reject_all_close)
     np.testing.assert_array_equal(straight.rejected[rows], shuffled.rejected)
     np.testing.assert_array_equal(straight.distance[rows], shuffled.distance)
     numbers = np.append(rows, -1)
@@ -312,10 +312,10 @@ def test_colliding_hashes_do_not_merge_positions(hashed, case):
     mix = coincident._hash
     with without_sweep(), mock.patch.object(coincident, "_hash", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
-        assert_crowded(case, case.run(reject_crowded))
+        assert_crowded(case, case.run(reject_all_close))
 
 
-@pytest.mark.parametrize("method", [suppress, reject_crowded])
+@pytest.mark.parametrize("method", [suppress, reject_all_close])
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("rows", [0, 1])
 def test_fewer_than_two_rows_have_no_duplicates(method, axes, rows):
@@ -368,7 +368,7 @@ def test_a_rejected_particle_rejects_no_other():
     centres = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
     points, rank = on_one(centres), (np.arange(3, dtype=np.uint64),)
     assert suppress(points, rank, 1.0).rejected.tolist() == [False, True, False]
-    assert reject_crowded(points, rank, 1.0).rejected.all()
+    assert reject_all_close(points, rank, 1.0).rejected.all()
 
 
 def test_rows_that_share_a_label_are_never_duplicates():
@@ -376,7 +376,7 @@ def test_rows_that_share_a_label_are_never_duplicates():
     rank = (np.arange(4, dtype=np.uint64),)
     same = on_one(centres, np.array([5, 5, 5, 5]))
     assert not suppress(same, rank, 1.0).rejected.any()
-    assert not reject_crowded(same, rank, 1.0).rejected.any()
+    assert not reject_all_close(same, rank, 1.0).rejected.any()
     mixed = on_one(centres, np.array([0, 0, 1, -1]))
     assert suppress(mixed, rank, 1.0).winner.tolist() == [-1, -1, 0, 0]
     none = on_one(centres, np.full(4, -1))
@@ -408,7 +408,7 @@ def test_the_best_of_sixty_coincident_particles_is_kept(budget):
     uid = random.permutation(position.size).astype(np.uint64)
     with tuned(budget):
         result = suppress(on_one(centres), (score, uid), 20.0)
-        crowd = reject_crowded(on_one(centres), (score, uid), 20.0)
+        crowd = reject_all_close(on_one(centres), (score, uid), 20.0)
     order = np.lexsort((uid, score, position))
     best = order[::copies]
     np.testing.assert_array_equal(np.sort(best), np.flatnonzero(~result.rejected))
@@ -428,11 +428,11 @@ def test_the_next_key_decides_if_all_scores_tie():
 @pytest.mark.parametrize("separation", [5.0, 40.0])
 def test_a_dense_micrograph_in_blocks_equals_all_at_once(axes, separation):
     case = random_case(2_500, side=200.0, separation=separation, axes=axes)
-    whole, crowd = case.run(), case.run(reject_crowded)
+    whole, crowd = case.run(), case.run(reject_all_close)
     for budget in (50, 3_000, 100_000):
         with tuned(budget):
             assert_same(whole, case.run())
-            assert_same(crowd, case.run(reject_crowded))
+            assert_same(crowd, case.run(reject_all_close))
 
 
 def test_blocks_decide_alike_if_one_micrograph_is_dense_among_sparse_ones():
@@ -506,7 +506,7 @@ def test_removing_entirely_measures_few_pairs_however_dense_the_particles(labels
             return measure(points, i, j, separation)
 
         with mock.patch.object(pairs.Points, "measure", noted):
-            result = case.run(reject_crowded)
+            result = case.run(reject_all_close)
     assert sum(measured) < 8 * 30_000
     distance = np.full(30_000, np.inf)
     for side in (0, 1):
@@ -527,9 +527,9 @@ def test_points_without_a_label_need_no_more_searches():
         tubes[::2] = -1
         micrographs, keys = np.zeros(n, np.intp), (np.arange(n, dtype=np.uint64),)
         case = Case(rng.uniform(0, 100, (n, 2)), micrographs, keys, 20.0, (sources, tubes))
-        expected = case.run(reject_crowded)
+        expected = case.run(reject_all_close)
         with tuned(budget=1), mock.patch.object(nearest, "_search_nearest", wraps=search) as calls:
-            found = case.run(reject_crowded)
+            found = case.run(reject_all_close)
         assert np.array_equal(found.rejected, expected.rejected)
         assert np.array_equal(found.distance, expected.distance, equal_nan=True)
         return calls.call_count

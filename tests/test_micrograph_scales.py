@@ -1,4 +1,4 @@
-"""Two pixel sizes or extents of one micrograph, and the pixel size of each input in log, manifest and report."""
+"""Two pixel sizes or sizes of one micrograph, and the pixel size of each input in log, manifest and report."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class TestExtents:
         assert outcome.exit_code == 2
         (line,) = outcome.stderr.strip().splitlines()
         for part in (
-            "have two extents (location/micrograph_shape x location/micrograph_psize_A",
+            "have two sizes (location/micrograph_shape x location/micrograph_psize_A",
             f"275 x 220 A in {other}, 550 x 440 A in {one}",
             "--coordinate-pixel-size",
         ):
             assert part in line
         assert not (tmp_path / "out").exists()
-        assert any("two extents" in problem for problem in inspect([one, other]).problems)
+        assert any("two sizes" in problem for problem in inspect([one, other]).problems)
 
     def test_the_extent_may_be_corrected_for_one_input(self, tmp_path):
         one = fractions(tmp_path / "a.parquet", [400, 500], 1.1)
         other = fractions(tmp_path / "b.parquet", [200, 250], 1.1)
         result = run([one, other], tmp_path / "out", coordinate_pixel_size={str(other): 2.2})
-        assert not any("extents" in line for line in result.warnings)
+        assert not any("two sizes" in line for line in result.warnings)
         assert verify(tmp_path / "out").verified
 
     def test_binned_micrographs_of_one_extent_are_compared_without_a_warning(self, tmp_path):
@@ -70,21 +70,21 @@ class TestExtents:
     def test_turned_shapes_are_refused(self, tmp_path):
         one = fractions(tmp_path / "a.parquet", [400, 500], 1.1)
         other = fractions(tmp_path / "b.parquet", [500, 400], 1.1)
-        with pytest.raises(InputError, match="two extents"):
+        with pytest.raises(InputError, match="two sizes"):
             run([one, other], tmp_path / "out")
 
     def test_two_extents_in_one_table_are_refused(self, tmp_path):
         psize = np.where(np.arange(20) % 2, 1.1, 1.2).astype(np.float32)
         table = cryosparc(20, columns={"location/micrograph_psize_A": psize})
-        with pytest.raises(InputError, match="two extents"):
+        with pytest.raises(InputError, match="two sizes"):
             run(write_file(table, tmp_path / "a.parquet"), tmp_path / "out")
-        with pytest.raises(InputError, match="two extents"):
+        with pytest.raises(InputError, match="two sizes"):
             remove_duplicates(table)
 
     def test_the_parameter_passed_is_named_and_not_offered(self, tmp_path):
         one = fractions(tmp_path / "a.parquet", [400, 500], 1.1)
         other = fractions(tmp_path / "b.parquet", [400, 600], 1.1)
-        with pytest.raises(InputError, match="two extents") as caught:
+        with pytest.raises(InputError, match="two sizes") as caught:
             run([one, other], tmp_path / "out", coordinate_pixel_size={str(other): 1.1})
         assert "location/micrograph_shape x coordinate_pixel_size; first" in str(caught.value)
         assert "micrograph_pixel_size" not in str(caught.value)
@@ -180,8 +180,8 @@ def test_conflicts_equal_brute_force(fragments):
         wrong = set()
         for key in range(4):
             rows = [fragment[key] for fragment in fragments if key in fragment]
-            extents = [value for row in rows for value in row[1:]]
-            if fields == (0,) and None not in extents:
+            sizes = [value for row in rows for value in row[1:]]
+            if fields == (0,) and None not in sizes:
                 continue
             for field in fields:
                 values = [row[field] for row in rows if row[field] is not None]

@@ -44,7 +44,7 @@ def check(result):
             pairs = zip(
                 listed["input"].to_pylist(), listed["winner_input"].to_pylist(), strict=True
             )
-            assert contents.lost_to[one, other] == list(pairs).count((path, winner_path))
+            assert contents.rejected_by_winner[one, other] == list(pairs).count((path, winner_path))
     winner = sample.winners()
     lost = np.flatnonzero(~sample.kept)
     assert (winner[sample.kept] == -1).all()

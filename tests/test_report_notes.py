@@ -90,7 +90,7 @@ def test_every_format(pickers, tmp_path, many_fragments, form, output_format):
         pytest.skip("STAR is written from STAR")
     params = DedupParams(min_separation=30.0)
     contents = check(run(pickers[form], tmp_path, params, output_format=output_format))
-    assert contents.lost_to.sum() == contents.rejected.sum() > 0
+    assert contents.rejected_by_winner.sum() == contents.rejected.sum() > 0
 
 
 @pytest.mark.slow

@@ -139,8 +139,8 @@ def test_charts_count_picks_on_whole_micrographs_only(mixed):
 
 def test_a_micrograph_with_many_picks_is_sampled_by_a_window():
     rows = np.array([200_000, 100, 100])
-    extents = np.tile([0.0, 0.0, 4_000.0, 4_000.0], (3, 1))
-    choice = sample.choose_sample(np.arange(3, dtype=np.uint64), rows, extents)
+    bounds = np.tile([0.0, 0.0, 4_000.0, 4_000.0], (3, 1))
+    choice = sample.choose_sample(np.arange(3, dtype=np.uint64), rows, bounds)
     assert choice.whole.tolist() == [False, True, True]
     left, top, right, bottom = choice.windows[0]
     assert (right - left) * (bottom - top) == pytest.approx(4_000**2 * 0.3)

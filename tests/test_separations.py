@@ -15,7 +15,7 @@ from test_greedy import brute_force, cases, random_case, without_sweep
 
 from dask_dedup.dedup import separation as separations
 from dask_dedup.dedup.decide import decide
-from dask_dedup.dedup.greedy import reject_crowded, suppress
+from dask_dedup.dedup.greedy import reject_all_close, suppress
 from dask_dedup.dedup.pairs import Points
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks, row_ids
@@ -98,7 +98,7 @@ def test_thousands_of_rows_equal_the_decisions_of_a_run(axes, entirely, sweep):
     wanted = np.arange(1, 33) * 5.0
     with tuned(sweep=sweep):
         found = rejected_at(case, wanted, entirely=entirely)
-    method = reject_crowded if entirely else suppress
+    method = reject_all_close if entirely else suppress
     for separation, rejected in zip(wanted.tolist(), found, strict=True):
         expected = method(
             Points(case.centres, case.micrographs, case.labels), case.keys, separation

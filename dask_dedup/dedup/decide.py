@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dask_dedup.dedup.arrays import constant_column, dtypes_of, unique_inverse
-from dask_dedup.dedup.greedy import NO_WINNER, Suppression, reject_crowded, suppress
+from dask_dedup.dedup.greedy import NO_WINNER, Suppression, reject_all_close, suppress
 from dask_dedup.dedup.pairs import Points
 from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, RowTable, fragment_of
 from dask_dedup.dedup.rank import rank_keys, standings
@@ -199,7 +199,7 @@ def decide(
     centres, separation = picks.points(params)
     keys, number = unique_inverse(picks.micrograph)
     ranks = rank_keys(picks, params, higher_is_better)
-    method = reject_crowded if params.remove_entirely else suppress
+    method = reject_all_close if params.remove_entirely else suppress
     result = method(Points(centres, number, picks.exclusions(params)), ranks, separation)
     if voting is None:
         counted = CountedVotes.none(len(picks))

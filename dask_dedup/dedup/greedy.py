@@ -87,7 +87,7 @@ def suppress(points: pairs.Points, keys: Keys, min_separation: float) -> Suppres
     return _expand(_suppress_distinct(points.take(groups.best), best, min_separation), groups)
 
 
-def reject_crowded(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
+def reject_all_close(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
     """Reject every particle within the separation of any other particle.
 
     Parameters and result are as in `suppress`. No particle has a winner.

@@ -13,7 +13,7 @@ from dask_dedup.dedup import pairs
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.coincident import find_coincident
 from dask_dedup.dedup.decide import rejected_uncompared
-from dask_dedup.dedup.greedy import reject_crowded, reject_worse, suppress
+from dask_dedup.dedup.greedy import reject_all_close, reject_worse, suppress
 from dask_dedup.dedup.rank import rank_keys, total_order
 from dask_dedup.dedup.spacing import Spacing, measure_spacing
 
@@ -99,7 +99,7 @@ def analyse_separations(
     spacing, nearest = measured or measure_picks(picks, params)
     own = params.min_separation
     if separations is None:
-        separations = separations_around(own, farthest_of_interest(spacing, nearest, own))
+        separations = separations_around(own, largest_to_try(spacing, nearest, own))
     wanted = np.unique([*separations, own])
     found, bits = keep_at(picks, params, higher_is_better, wanted)
     inputs = len(higher_is_better)
@@ -121,7 +121,7 @@ def measure_picks(picks: Picks, params: DedupParams) -> tuple[Spacing | None, fl
     return measure_spacing(some.points(params)[0], unique_inverse(some.micrograph)[1])
 
 
-def farthest_of_interest(spacing: Spacing | None, nearest: float, own: float) -> float:
+def largest_to_try(spacing: Spacing | None, nearest: float, own: float) -> float:
     """Return the largest separation to try, given the result of `measure_picks` and the run's own separation."""
     return _BEYOND * spacing.neighbours_begin if spacing else max(2.0 * own, nearest)
 
@@ -218,7 +218,7 @@ def keep_at(
     rejected, known = reject_at(points, ranks, separations, entirely=entirely)
     decided = separations[:known]
     if own not in decided:
-        method = reject_crowded if entirely else suppress
+        method = reject_all_close if entirely else suppress
         lost = method(points, ranks, own).rejected
         rejected |= lost.astype(np.uint32) << np.uint32(known)
         decided = np.append(decided, own)
@@ -231,7 +231,7 @@ def keep_at(
 def reject_at(
     points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool = False
 ) -> tuple[Bits, int]:
-    """Apply the rule of `greedy.suppress` at several separations at once, or that of `greedy.reject_crowded`.
+    """Apply the rule of `greedy.suppress` at several separations at once, or that of `greedy.reject_all_close`.
 
     Parameters are as in `greedy.suppress`; `separations` are at most `MOST_SEPARATIONS`, ascending.
 
@@ -272,7 +272,7 @@ def _reject(
     n, known = len(points), separations.size
     if n < 2 or not known:
         return np.zeros(n, dtype=np.uint32), known
-    method = _crowded_bits if entirely else _greedy_bits
+    method = _all_close_bits if entirely else _greedy_bits
     swept = pairs.sweep_pairs(points, separations[-1], pairs.SWEEP_CANDIDATES, MOST_PAIRS)
     if swept is not None:
         return method(n, keys, *swept, separations), known
@@ -306,7 +306,7 @@ def _reject_distinct(
     if not known:
         return np.zeros(n, dtype=np.uint32), 0
     found = search.within(separations[known - 1]).pairs()
-    method = _crowded_bits if entirely else _greedy_bits
+    method = _all_close_bits if entirely else _greedy_bits
     return method(n, keys, *found, separations[:known]), known
 
 
@@ -324,7 +324,7 @@ def _greedy_bits(
     return rejected
 
 
-def _crowded_bits(
+def _all_close_bits(
     n: int, keys: Keys, i: Indices, j: Indices, distance: Floats, separations: Floats
 ) -> Bits:
     del keys

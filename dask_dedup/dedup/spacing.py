@@ -171,8 +171,8 @@ def _find_gap(radial: _RadialPairs) -> Spacing | None:
             begin = end
             while begin > start + 1 and density[begin - 1] > floor + (peak - floor) / 10:
                 begin -= 1
-            crowded = observed[:start].sum() >= peak / 2 * expected[:start].sum()
-            gap = float(edges[start]) if crowded else 0.0, float(edges[begin])
+            many_close = observed[:start].sum() >= peak / 2 * expected[:start].sum()
+            gap = float(edges[start]) if many_close else 0.0, float(edges[begin])
             widest = width
         start = end
     if gap is None:
@@ -219,13 +219,13 @@ def _radial_pairs(points: Points) -> _RadialPairs:
     if not len(points):
         return nothing
     others = np.bincount(points.micrographs)[points.micrographs] - 1.0
-    extent = _extent(points)
-    extent = extent[extent > 0]
-    if not extent.size or not others.any():
+    ranges = _coordinate_ranges(points)
+    ranges = ranges[ranges > 0]
+    if not ranges.size or not others.any():
         return nothing
-    axes, volume = extent.size, float(np.prod(extent))
+    axes, volume = ranges.size, float(np.prod(ranges))
     spacing = (volume / others.mean()) ** (1 / axes)
-    reach = min(_SPACINGS * spacing, extent.min() / 2)
+    reach = min(_SPACINGS * spacing, ranges.min() / 2)
     counted, start, distances = _sample_distances(points, reach)
     steps = round(-np.log(_FINEST) / np.log(_STEP))
     radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
@@ -287,7 +287,7 @@ def _join_shells(radii: Floats, pairs: Indices, expected: Floats) -> tuple[Float
     return radii[bounds], observed, np.add.reduceat(expected[:last], starts)
 
 
-def _extent(points: Points) -> Floats:
+def _coordinate_ranges(points: Points) -> Floats:
     """Return, for each axis, the typical range of coordinates on one micrograph, (d,) float64."""
     # The points are sorted by micrograph.
     starts = np.flatnonzero(np.diff(points.micrographs, prepend=-1))

@@ -83,7 +83,7 @@ Votes.dtypes = dtypes_of(
 )
 
 
-def cast_ballots(
+def assign_votes(
     points: Points,
     keys: Keys,
     result: Suppression,
@@ -235,7 +235,7 @@ def count_votes(
     distance = reach if params.vote_distance is None else params.vote_distance
     filaments = picks.label if params.ignore_within_filament else None
     points = Points(centres, micrographs, picks.exclusions(params))
-    voter, voted, apart = cast_ballots(points, keys, result, distance, filaments)
+    voter, voted, apart = assign_votes(points, keys, result, distance, filaments)
 
     picker = np.array(voting.picker_of, dtype=np.intp)[picks.source]
     pickers, own = len(voting.pickers), np.flatnonzero(~result.rejected)

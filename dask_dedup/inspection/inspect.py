@@ -43,7 +43,7 @@ from dask_dedup.inspection.separation import (
 from dask_dedup.inspection.survey import InputSurvey, Survey, survey_inputs
 from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
-from dask_dedup.particles.checks.micrograph_scales import check_extents
+from dask_dedup.particles.checks.micrograph_scales import check_micrograph_sizes
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
 from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
@@ -139,7 +139,7 @@ def inspect(
     every = [summary for one in survey.inputs for summary in one.summaries]
     record(problems, check_new_names, opened, every)
     record(problems, check_groups, opened, every)
-    record(problems, check_extents, opened, every)
+    record(problems, check_micrograph_sizes, opened, every)
     advise = partial(advise_separation, measured, survey.picks, unit, separations)
     names_of = {name.key: name for summary in every for name in summary.names}
     sample = InspectedSample(measured, survey.picks, survey.sampled, names_of)

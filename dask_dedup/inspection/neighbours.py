@@ -217,8 +217,8 @@ def measure_neighbourhoods(
 def _nearest_distances(centres: Centres) -> Floats:
     if len(centres) < 2:
         return np.empty(0)
-    extent = np.ptp(centres.points, axis=0)
-    return Cloud(centres, float(np.hypot.reduce(extent)) + 1.0).nearest_own()
+    span = np.ptp(centres.points, axis=0)
+    return Cloud(centres, float(np.hypot.reduce(span)) + 1.0).nearest_own()
 
 
 def _choose_edges(distances: Floats) -> list[float]:

@@ -13,7 +13,7 @@ from dask_dedup.dedup.separation import (
     MOST_SEPARATIONS,
     analyse_separations,
     explain,
-    farthest_of_interest,
+    largest_to_try,
     measure_picks,
     round_separations,
 )
@@ -136,7 +136,7 @@ def advise_separation(
     measured = measure_picks(picks, inputs.params)
     spacing, _ = measured
     if separations is None:
-        farthest = farthest_of_interest(*measured, inputs.params.min_separation)
+        farthest = largest_to_try(*measured, inputs.params.min_separation)
         separations = round_separations(farthest).tolist()
     tried = np.unique(np.array(separations, dtype=np.float64))
     params = replace(inputs.params, min_separation=float(tried[0]))

@@ -26,8 +26,8 @@ from dask_dedup.particles.sample import (
     MOST_ON_ONE,
     SAMPLE_PICKS,
     SampledMicrographs,
+    bounds_of,
     choose_sample,
-    extents_of,
     likely_sampled,
 )
 from dask_dedup.particles.sampled_rows import sampled_micrographs
@@ -158,10 +158,10 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 def _take_sample(census: Census, candidates: Sequence[Picks]) -> Picks:
     """Return the picks of the sample that a report shows, sorted by row id."""
     picks = Picks.concatenate(candidates)
-    extents = None
+    bounds = None
     if census.rows.max(initial=0) > MOST_ON_ONE:
-        extents = extents_of(picks.micrograph, picks.x, picks.y, census.keys)
-    choice = choose_sample(census.keys, census.rows, extents)
+        bounds = bounds_of(picks.micrograph, picks.x, picks.y, census.keys)
+    choice = choose_sample(census.keys, census.rows, bounds)
     picks = picks.take(np.flatnonzero(choice.chosen(picks.micrograph, picks.x, picks.y)))
     return picks.take(np.argsort(picks.row_id))
 

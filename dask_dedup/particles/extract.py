@@ -22,8 +22,8 @@ from dask_dedup.particles.pixel_sizes import (
     IMAGE,
     TOLERANCE,
     UNKNOWN,
+    describe_unclear_rows,
     find_pixel_sizes,
-    two_readings,
 )
 from dask_dedup.particles.validity import (
     Problem,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.checks.filaments import Tubes
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs.table import MicrographTable
-    from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
+    from dask_dedup.particles.pixel_sizes import PixelSizes, UnclearRows
 
     Floats = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Extract:
     #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
-    two_readings: TwoReadings | None
+    unclear_rows: UnclearRows | None
     #: The filaments, if they have track lengths.
     tubes: Tubes | None
 
@@ -125,7 +125,7 @@ def extract(
     psize = unclear = None
     if needs_pixel_size(roles, params):
         psize = known.sizes.used
-        unclear = two_readings(known.sizes, position, known.rows.keys)
+        unclear = describe_unclear_rows(known.sizes, position, known.rows.keys)
     return Extract(
         picks=picks,
         micrographs=known.rows,
@@ -137,7 +137,7 @@ def extract(
         fractional=fractional,
         zero_filled=zero_filled,
         coordinates=coordinates,
-        two_readings=unclear,
+        unclear_rows=unclear,
         tubes=reader.tubes(picks),
     )
 
@@ -152,7 +152,7 @@ class _Micrographs(NamedTuple):
     #: The same of tomograms, (n, 3) as (nz, ny, nx).
     volume: Floats | None
     #: The same in angstrom.
-    extent: Floats | None
+    size: Floats | None
     #: (n,) rows whose micrograph is missing from the micrograph table.
     missing: NDArray[np.bool_]
 
@@ -171,7 +171,7 @@ class _Reader:
         rows = RowMicrographs.of(columns, roles)
         unnamed = rows.missing
         self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
-        shape = volume = extent = None
+        shape = volume = size = None
         missing, of_table = np.zeros(len(columns), dtype=bool), None
         if table is not None:
             row = table.find(rows)
@@ -181,7 +181,7 @@ class _Reader:
             of_table, shape = table.psize_at(row), table.shape_at(row)
             volume = table.volume_at(row)
             if volume is not None:
-                extent = volume * of_table[:, np.newaxis]
+                size = volume * of_table[:, np.newaxis]
             if roles.binned:
                 of_table = table.binned_at(row)
         sizes = find_pixel_sizes(columns, roles, of_table)
@@ -195,7 +195,7 @@ class _Reader:
             column = roles.psize_mic or ""
             option = "coordinate_pixel_size" if roles.binned else "micrograph_pixel_size"
             self.problems.note_pixel_sizes(sizes.used, column, known, option)
-        return _Micrographs(rows, sizes, shape, volume, extent, missing)
+        return _Micrographs(rows, sizes, shape, volume, size, missing)
 
     def score(self) -> Floats:
         """Return the (n,) scores, NaN if there are none. Mark those worse than the parameter `min_score`."""
@@ -370,8 +370,8 @@ def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> ND
         limit = 1.0
     elif roles.unit == "pixel" and known.shape is not None:
         position, limit = position[:, :2], known.shape[:, ::-1]
-    elif roles.unit == "pixel" and known.extent is not None and position.shape[1] == 3:
-        limit = known.extent[:, ::-1] / known.sizes.used[:, np.newaxis]
+    elif roles.unit == "pixel" and known.size is not None and position.shape[1] == 3:
+        limit = known.size[:, ::-1] / known.sizes.used[:, np.newaxis]
     else:
         return np.zeros(len(position), dtype=bool)
     limit = np.where(np.greater(limit, 0), limit, np.nan)

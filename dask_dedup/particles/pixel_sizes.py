@@ -47,7 +47,7 @@ _MEASURED_MICROGRAPHS, _MEASURED_PICKS = 20, 20_000
 COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED, OWN = range(8)
 
 
-class TwoReadings(NamedTuple):
+class UnclearRows(NamedTuple):
     """Rows whose coordinates can be in pixels of the micrograph or of the exported image."""
 
     rows: int
@@ -153,9 +153,9 @@ def _size_in_name(columns: Columns, name: str) -> Floats:
     return np.asarray(to_numpy(size.cast(pa.float64())), dtype=np.float64)[codes]
 
 
-def two_readings(
+def describe_unclear_rows(
     sizes: PixelSizes, position: Floats, keys: NDArray[np.uint64]
-) -> TwoReadings | None:
+) -> UnclearRows | None:
     """Describe the rows with two readings. Return None if there are none.
 
     Parameters
@@ -172,7 +172,7 @@ def two_readings(
     first = int(rows[0])
     nearest = _nearest(position[rows[:_MEASURED_PICKS]], keys[rows[:_MEASURED_PICKS]])
     psize = float(sizes.used[first]), float(sizes.image[first])
-    return TwoReadings(rows.size, first, *psize, nearest)
+    return UnclearRows(rows.size, first, *psize, nearest)
 
 
 def _nearest(position: Floats, keys: NDArray[np.uint64]) -> float:

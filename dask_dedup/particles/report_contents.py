@@ -28,7 +28,7 @@ class ReportContents:
 
     Attributes
     ----------
-    lost_to : (i, i) int64
+    rejected_by_winner : (i, i) int64
         Rejected picks by their input (first axis) and the input of their winner (second axis).
     decided_by_row_order : int
         Rejected picks that equal their winner in everything that ranks them but the row number.
@@ -48,7 +48,7 @@ class ReportContents:
         One row for each key of `choice`.
     """
 
-    lost_to: Ints
+    rejected_by_winner: Ints
     decided_by_row_order: int
     distances: Ints
     micrographs: NDArray[np.uint64]
@@ -71,7 +71,7 @@ def bin_distances(distances: NDArray[np.float64], separation: float) -> Ints:
     return np.histogram(distances, DISTANCE_BINS, (0.0, separation))[0].astype(np.int64)
 
 
-def count_lost_to(
+def count_by_winner(
     source: NDArray[np.uint16], winner_source: NDArray[np.uint16], inputs: int
 ) -> Ints:
     """Count rejected picks that have a winner by their input and the input of the winner, (inputs, inputs)."""

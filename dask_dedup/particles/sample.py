@@ -148,7 +148,7 @@ class ScannedSample:
     micrographs : SampledMicrographs
     large : (k,) uint64
         Keys of micrographs that may need a window.
-    extents : (k, 4) float64
+    bounds : (k, 4) float64
         Least x and y, and greatest x and y, of the picks on each of these.
     picks : Picks or None
         Compared picks on the micrographs that the sample probably consists of (`likely_sampled`). None if they are
@@ -157,7 +157,7 @@ class ScannedSample:
 
     micrographs: SampledMicrographs
     large: Keys
-    extents: Floats
+    bounds: Floats
     picks: Picks | None
 
 
@@ -217,7 +217,7 @@ def likely_sampled(micrographs: Keys, rows: int) -> Bools:
 
 
 def choose_sample(
-    keys: Keys, rows: NDArray[np.int64], extents: Floats | None = None, named: Collection[int] = ()
+    keys: Keys, rows: NDArray[np.int64], bounds: Floats | None = None, named: Collection[int] = ()
 ) -> SampleChoice:
     """Choose the micrographs of the sample: in rising order of their hash, until they have `SAMPLE_PICKS` picks.
 
@@ -227,7 +227,7 @@ def choose_sample(
         All micrographs.
     rows : (m,) int64
         Number of picks on each that are compared.
-    extents : (m, 4) float64, optional
+    bounds : (m, 4) float64, optional
         Least x and y, and greatest x and y, of all picks on each micrograph; infinite where unknown. Needed only
         where `rows` is above `MOST_ON_ONE`.
     named : collection of int
@@ -241,8 +241,8 @@ def choose_sample(
     some = some[np.argsort(keys[some])]
     windows = np.tile([-np.inf, -np.inf, np.inf, np.inf], (some.size, 1))
     large = np.flatnonzero(rows[some] > MOST_ON_ONE)
-    if extents is not None and large.size:
-        known = extents[some[large]]
+    if bounds is not None and large.size:
+        known = bounds[some[large]]
         known = np.where(np.isfinite(known), known, np.nan)
         low, high = known[:, :2], known[:, 2:]
         side = np.sqrt(SAMPLE_PICKS / rows[some[large]])[:, np.newaxis] * (high - low)
@@ -250,24 +250,24 @@ def choose_sample(
     return SampleChoice(keys[some], windows)
 
 
-def extents_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
+def bounds_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
     """Return the least x and y, and the greatest x and y, of the picks on each of the sorted `keys`, (m, 4).
 
     Micrographs without picks have infinite values.
     """
-    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
+    bounds = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
     number = np.searchsorted(keys, micrograph)
     for column, axis in enumerate((x, y)):
-        np.fmin.at(extents[:, column], number, axis)
-        np.fmax.at(extents[:, column + 2], number, axis)
-    return extents
+        np.fmin.at(bounds[:, column], number, axis)
+        np.fmax.at(bounds[:, column + 2], number, axis)
+    return bounds
 
 
-def join_extents(keys: Keys, parts: Iterable[tuple[Keys, Floats]]) -> Floats:
-    """Join the extents of parts, each with its own micrograph keys, to those of all sorted `keys`, (m, 4)."""
-    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
+def join_bounds(keys: Keys, parts: Iterable[tuple[Keys, Floats]]) -> Floats:
+    """Join the bounds of parts, each with its own micrograph keys, to those of all sorted `keys`, (m, 4)."""
+    bounds = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
     for some, found in parts:
         at = np.searchsorted(keys, some)
-        extents[at, :2] = np.minimum(extents[at, :2], found[:, :2])
-        extents[at, 2:] = np.maximum(extents[at, 2:], found[:, 2:])
-    return extents
+        bounds[at, :2] = np.minimum(bounds[at, :2], found[:, :2])
+        bounds[at, 2:] = np.maximum(bounds[at, 2:], found[:, 2:])
+    return bounds

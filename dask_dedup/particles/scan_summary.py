@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.micrographs.names import MicrographName
-    from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
+    from dask_dedup.particles.pixel_sizes import PixelSizes, UnclearRows
     from dask_dedup.particles.sample import ScannedSample
     from dask_dedup.particles.validity import Problem
 
@@ -111,7 +111,7 @@ class ScanSummary:
     #: Of micrographs that go by uid: the paths of those with the most rows.
     densest_paths: list[MicrographName] = field(default_factory=list)
     #: Rows whose pixel size is unclear.
-    two_readings: TwoReadings | None = None
+    unclear_rows: UnclearRows | None = None
     #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of
     #: the micrographs under it.
     hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
@@ -128,11 +128,11 @@ class ScanSummary:
     #: For the report; None if none is made.
     sample: ScannedSample | None = None
     #: (m, 6) least x, y and z, and greatest x, y and z of each micrograph; None if no votes are counted.
-    extents: Floats | None = None
+    bounds: Floats | None = None
 
     def lean(self) -> ScanSummary:
         """Return the summary without what only the checks need."""
-        return replace(self, names=[], tubes=None, sample=None, extents=None)
+        return replace(self, names=[], tubes=None, sample=None, bounds=None)
 
 
 def summarize(
@@ -162,18 +162,18 @@ def summarize(
         problems=found.problems,
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
-        two_readings=found.two_readings,
+        unclear_rows=found.unclear_rows,
         hive_values={} if params.group_by else _hive_values(found, fragment),
         coordinates=found.coordinates,
         fractional=fractional,
         zero_filled=found.zero_filled,
         scales=_scales(found, number, keys.size, compared),
         tubes=found.tubes,
-        extents=_extents(picks, number, keys.size, compared) if params.counts_votes else None,
+        bounds=_bounds(picks, number, keys.size, compared) if params.counts_votes else None,
     )
 
 
-def _extents(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) -> Floats:
+def _bounds(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) -> Floats:
     """Return the extent of the compared picks on each of `count` micrographs. `number` is that of each, from 0."""
     order, starts = _sort(number, count)
     axes = [_select(axis, compared)[order] for axis in (picks.x, picks.y, picks.z)]
@@ -184,7 +184,7 @@ def _extents(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask)
 def _scales(
     found: Extract, number: NDArray[np.intp], count: int, compared: Mask
 ) -> MicrographScales | None:
-    """Summarize the scales of the compared rows. `number` and `count` are as for `_extents`."""
+    """Summarize the scales of the compared rows. `number` and `count` are as for `_bounds`."""
     if found.psize is None or not count:
         return None
     size = found.psize

@@ -17,7 +17,7 @@ from dask_dedup.particles.sample import (
     MOST_ON_ONE,
     SAMPLE_PICKS,
     ScannedSample,
-    extents_of,
+    bounds_of,
     likely_sampled,
 )
 from dask_dedup.particles.sampled_rows import sampled_micrographs
@@ -83,7 +83,7 @@ def scan_sample(
     at = np.flatnonzero(likely)
     at = at[likely_sampled(found.picks.micrograph[at], total_rows)]
     picks = found.picks.take(at) if at.size <= MOST_NOTED else None
-    return ScannedSample(micrographs, *_extents(found, compared, summary, total_rows), picks)
+    return ScannedSample(micrographs, *_bounds(found, compared, summary, total_rows), picks)
 
 
 def limit_picks(summaries: Iterable[ScanSummary]) -> list[ScanSummary]:
@@ -133,10 +133,10 @@ def _find_named(summary: ScanSummary, named: Sequence[str]) -> NDArray[np.uint64
     return np.array(sorted(keys | uids), dtype=np.uint64)
 
 
-def _extents(
+def _bounds(
     found: Extract, compared: NDArray[np.bool_], summary: ScanSummary, total_rows: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-    """Return the keys of micrographs with many picks, and those of the first and the last row, and their extents."""
+    """Return the keys of micrographs with many picks, and those of the first and the last row, and their bounds."""
     if total_rows <= MOST_ON_ONE or not compared.any():
         return np.empty(0, np.uint64), np.empty((0, 4))
     picks = found.picks
@@ -144,4 +144,4 @@ def _extents(
     least = _MANY * MOST_ON_ONE * len(picks) / total_rows
     keys = np.unique(np.append(ends, summary.micrographs[summary.counts >= least]))
     rows = np.flatnonzero(compared & np.isin(picks.micrograph, keys))
-    return keys, extents_of(picks.micrograph[rows], picks.x[rows], picks.y[rows], keys)
+    return keys, bounds_of(picks.micrograph[rows], picks.x[rows], picks.y[rows], keys)

@@ -150,9 +150,9 @@ def _share_of_ball(
     for summary in summaries:
         at = number[start : start + summary.micrographs.size]
         start += at.size
-        if summary.extents is not None:
-            least[at] = np.minimum(least[at], summary.extents[:, :3])
-            greatest[at] = np.maximum(greatest[at], summary.extents[:, 3:])
+        if summary.bounds is not None:
+            least[at] = np.minimum(least[at], summary.bounds[:, :3])
+            greatest[at] = np.maximum(greatest[at], summary.bounds[:, 3:])
         if summary.scales is not None:
             size[at] = np.fmax(size[at], summary.scales.greatest[:, 1:])
     extent = np.maximum(greatest - least, 0.0)

@@ -19,7 +19,7 @@ from dask_dedup.dedup.picks import NO_HALF, row_of
 from dask_dedup.dedup.rank import score_key
 from dask_dedup.output.checkpoints import PairCounts
 from dask_dedup.particles.micrographs.names import MicrographName
-from dask_dedup.particles.report_contents import bin_distances, count_lost_to
+from dask_dedup.particles.report_contents import bin_distances, count_by_winner
 from dask_dedup.particles.sample import NO_ROW, SampledPicks
 from dask_dedup.storage.files import read_bytes
 
@@ -171,7 +171,7 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
     has_uid = np.array([each.uid is not None for each in roles])
     won = rejections.has_winner
     named = won & has_uid[rejections.source] & has_uid[rejections.winner_source]
-    lost_to = count_lost_to(
+    lost_to = count_by_winner(
         rejections.source[won], rejections.winner_source[won], len(inputs.tables)
     )
     separation = params.min_separation if params.measures else 0.0

@@ -17,7 +17,7 @@ from dask_dedup.particles.sample import (
     SampledMicrographs,
     SampledPicks,
     choose_sample,
-    join_extents,
+    join_bounds,
 )
 from dask_dedup.particles.sampled_rows import first_names
 from dask_dedup.pipeline.notes import FragmentNotes, digest_of
@@ -81,13 +81,13 @@ class ReportDraft:
                     rejected[at] += notes.rejected.rejected
                     found.update(notes.paths.values())
                     samples.append(notes.sample)
-        lost_to = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
+        rejected_by_winner = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
         distances = np.zeros(DISTANCE_BINS, dtype=np.int64)
         for checkpoint in checkpoints:
-            lost_to[checkpoint.source] += checkpoint.pairs.lost_to
+            rejected_by_winner[checkpoint.source] += checkpoint.pairs.lost_to
             distances += checkpoint.pairs.distances
         return ReportContents(
-            lost_to=lost_to,
+            rejected_by_winner=rejected_by_winner,
             decided_by_row_order=sum(each.pairs.by_row_order for each in checkpoints),
             distances=distances,
             micrographs=self.micrographs,
@@ -108,7 +108,7 @@ def draft_report(
     `named` are micrographs to show besides others. Unknown ones are left out.
     """
     scanned = [summary.sample for summary in summaries if summary.sample is not None]
-    extents = join_extents(census.keys, ((each.large, each.extents) for each in scanned))
+    bounds = join_bounds(census.keys, ((each.large, each.bounds) for each in scanned))
     # Most fragments have the same names.
     distinct: set[MicrographName] = set()
     distinct.update(*(summary.names for summary in summaries))
@@ -117,8 +117,8 @@ def draft_report(
     for name in named:
         with suppress(InputError):
             wanted.append(find_micrograph("", census.keys.tolist(), names, name))
-    measured = choose_sample(census.keys, census.rows, extents)
-    choice = choose_sample(census.keys, census.rows, extents, wanted) if wanted else measured
+    measured = choose_sample(census.keys, census.rows, bounds)
+    choice = choose_sample(census.keys, census.rows, bounds, wanted) if wanted else measured
     sampled = SampledMicrographs.concatenate([each.micrographs for each in scanned])
     return ReportDraft(
         micrographs=census.keys,

@@ -13,7 +13,7 @@ from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted, number_range
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.checks.filaments import find_restarts
-from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
+from dask_dedup.particles.checks.micrograph_scales import check_micrograph_sizes, conflict_warnings
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
 from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
 from dask_dedup.particles.checks.scores import check_limits, find_score_warnings
@@ -93,7 +93,7 @@ def check_scanned(inputs: Inputs, summaries: Sequence[ScanSummary], repeated: Re
     check_new_names(inputs, summaries)
     check_groups(inputs, summaries)
     check_names(inputs, summaries)
-    check_extents(inputs, summaries)
+    check_micrograph_sizes(inputs, summaries)
 
 
 def find_warnings(

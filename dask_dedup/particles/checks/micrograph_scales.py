@@ -1,4 +1,4 @@
-"""Find inputs that contradict each other about the pixel size or the extent of a micrograph."""
+"""Find inputs that contradict each other about the pixel size or the size of a micrograph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Columns of `MicrographScales`.
-_PSIZE, _EXTENT = slice(0, 1), slice(1, 3)
+_PSIZE, _SIZE = slice(0, 1), slice(1, 3)
 
 
 class _Conflict(NamedTuple):
@@ -36,9 +36,9 @@ class _Conflict(NamedTuple):
     values: tuple[Floats, Floats]
 
 
-def check_extents(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if a micrograph has two extents, which makes distances on it meaningless."""
-    conflict = _find_conflict(summaries, _EXTENT)
+def check_micrograph_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if a micrograph has two sizes, which makes distances on it meaningless."""
+    conflict = _find_conflict(summaries, _SIZE)
     if conflict is None:
         return
     where = _where(inputs, conflict)
@@ -49,7 +49,7 @@ def check_extents(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     nanometre = "A factor of 10 suggests nanometres. " if alike else ""
     sizes = [f"{width:.4g} x {height:.4g} A" for height, width in conflict.values]
     raise InputError(
-        f"{counted(conflict.micrographs, 'micrograph', 'have')} two extents "
+        f"{counted(conflict.micrographs, 'micrograph', 'have')} two sizes "
         f"({_columns(inputs, conflict, shape=True)}; first: {micrograph_name(summaries, conflict.key)}, "
         f"{sizes[0]} in {where[0]}, {sizes[1]} in {where[1]}). "
         f"{nanometre}Fix the pixel size or the shape{cure}."
@@ -61,7 +61,7 @@ def _is_ten(one: float, other: float) -> bool:
 
 
 def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a list of one warning if micrographs have two pixel sizes and no extent that explains them, else []."""
+    """Return a list of one warning if micrographs have two pixel sizes and no size that explains them, else []."""
     conflict = _find_conflict(summaries, _PSIZE)
     if conflict is None:
         return []
@@ -104,8 +104,8 @@ def _find_conflict(summaries: Sequence[ScanSummary], which: slice) -> _Conflict 
         for side in ("least", "greatest")
     )
     differ = _differ(least, greatest, starts)[:, which].any(axis=1)
-    if which == _PSIZE:  # rows with an extent are compared by it
-        unknown = np.isnan(least[:, _EXTENT]).any(axis=1)
+    if which == _PSIZE:  # rows with an size are compared by it
+        unknown = np.isnan(least[:, _SIZE]).any(axis=1)
         differ &= np.logical_or.reduceat(unknown, starts)
     if not differ.any():
         return None

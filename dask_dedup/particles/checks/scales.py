@@ -134,7 +134,7 @@ def check_row_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         _check_normalised(inputs, table.source, mine)
-        _check_readings(inputs, table.source, mine)
+        _check_unclear_rows(inputs, table.source, mine)
         _check_option(inputs, table.source, mine)
 
 
@@ -217,15 +217,15 @@ def _check_fractional(path: str, names: str, summaries: Sequence[ScanSummary]) -
     )
 
 
-def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:
+def _check_unclear_rows(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:
     """Raise InputError if the coordinates can be in pixels of the tilt series or of the exported images."""
-    found = [summary for summary in summaries if summary.two_readings]
+    found = [summary for summary in summaries if summary.unclear_rows]
     if not found:
         return
-    table, roles, one = inputs.tables[source], inputs.roles[source], found[0].two_readings
+    table, roles, one = inputs.tables[source], inputs.roles[source], found[0].unclear_rows
     if one is None or roles.image is None:
         return
-    rows = sum(summary.two_readings.rows for summary in found if summary.two_readings)
+    rows = sum(summary.unclear_rows.rows for summary in found if summary.unclear_rows)
     where = inputs.describe_row(found[0].fragment, one.first)
     tables = inputs.micrographs.path if inputs.micrographs else roles.psize_mic
     ways = []

@@ -14,16 +14,16 @@ from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import RunError
 from dask_dedup.particles.micrographs.named import find_micrograph
-from dask_dedup.particles.report_contents import ReportContents, bin_distances, count_lost_to
+from dask_dedup.particles.report_contents import ReportContents, bin_distances, count_by_winner
 from dask_dedup.particles.sample import (
     MOST_ON_ONE,
     NO_ROW,
     SAMPLE_PICKS,
     SampledMicrographs,
     SampledPicks,
+    bounds_of,
     choose_sample,
-    extents_of,
-    join_extents,
+    join_bounds,
     pack_rows,
 )
 from dask_dedup.particles.sampled_rows import (
@@ -76,11 +76,11 @@ def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents
 
     read = _read_all(run, likely, likely, paths_of_all=bool(named))
     keys = np.unique(np.concatenate([np.empty(0, np.uint64), *(each.keys for each in read)]))
-    kept, rejected, extents = _per_micrograph(keys, read)
+    kept, rejected, bounds = _per_micrograph(keys, read)
     names = first_names(name for each in read for name in each.names)
     paths = first_names(name for each in read for name in each.paths)
     wanted = [find_micrograph(run.output, keys.tolist(), paths | names, name) for name in named]
-    choice = choose_sample(keys, kept + rejected, extents, wanted)
+    choice = choose_sample(keys, kept + rejected, bounds, wanted)
     picks_of_choice = (kept + rejected)[np.searchsorted(keys, choice.keys)]
     if not likely(np.repeat(choice.keys, picks_of_choice)).all():
         read = _read_all(run, choice.chosen, lambda keys: choice.find(keys) >= 0)
@@ -89,7 +89,9 @@ def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents
     sampled = SampledMicrographs.concatenate([each.sampled for each in read])
     inputs = len(run.manifest["inputs"])
     return ReportContents(
-        lost_to=sum((each.lost_to for each in read), np.zeros((inputs, inputs), np.int64)),
+        rejected_by_winner=sum(
+            (each.rejected_by_winner for each in read), np.zeros((inputs, inputs), np.int64)
+        ),
         decided_by_row_order=_count_by_row_order(read),
         distances=sum((each.distances for each in read), bin_distances(np.empty(0), 0.0)),
         micrographs=keys,
@@ -110,8 +112,8 @@ class _Read:
     kept: Ints
     rejected: Ints
     #: (m, 4)
-    extents: Floats
-    lost_to: Ints
+    bounds: Floats
+    rejected_by_winner: Ints
     distances: Ints
     #: Uid or content hash of the rejected rows that may have lost by row order.
     ties: Keys
@@ -188,8 +190,10 @@ def _read_part(
         keys=keys,
         kept=np.bincount(number[kept], minlength=keys.size),
         rejected=np.bincount(number[~kept], minlength=keys.size),
-        extents=extents_of(every.micrograph, every.x, every.y, keys),
-        lost_to=count_lost_to(np.full(lost.size, part.source), winner_source, len(inputs)),
+        bounds=bounds_of(every.micrograph, every.x, every.y, keys),
+        rejected_by_winner=count_by_winner(
+            np.full(lost.size, part.source), winner_source, len(inputs)
+        ),
         distances=bin_distances(outcomes.distance[lost], separation),
         ties=every.uid[tied],
         tie_winners=pack_rows(outcomes.winner_source[row[tied]], outcomes.winner_row[row[tied]]),
@@ -213,13 +217,13 @@ def _sample(picks: Picks, row: Ints, outcomes: Outcomes) -> SampledPicks:
 
 
 def _per_micrograph(keys: Keys, read: Sequence[_Read]) -> tuple[Ints, Ints, Floats]:
-    """Add up the kept and the rejected picks of each micrograph, and join the extents."""
+    """Add up the kept and the rejected picks of each micrograph, and join the bounds."""
     kept, rejected = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
     for each in read:
         at = np.searchsorted(keys, each.keys)
         kept[at] += each.kept
         rejected[at] += each.rejected
-    return kept, rejected, join_extents(keys, ((each.keys, each.extents) for each in read))
+    return kept, rejected, join_bounds(keys, ((each.keys, each.bounds) for each in read))
 
 
 def _count_by_row_order(read: Sequence[_Read]) -> int:

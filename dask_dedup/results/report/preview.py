@@ -118,7 +118,7 @@ def _contents(sample: InspectedSample, rejections: Rejections) -> ReportContents
     counts = [np.bincount(number[mask], minlength=keys.size) for mask in (kept, ~kept)]
     inputs = len(sample.inputs.tables)
     return ReportContents(
-        lost_to=np.zeros((inputs, inputs), dtype=np.int64),
+        rejected_by_winner=np.zeros((inputs, inputs), dtype=np.int64),
         decided_by_row_order=0,
         distances=np.zeros(DISTANCE_BINS, dtype=np.int64),
         micrographs=keys,

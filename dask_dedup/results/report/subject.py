@@ -118,7 +118,7 @@ class Subject:
         """Number of rejected rows of each picker that lost to a row of each picker, (p, p)."""
         found = np.zeros((len(self.pickers), len(self.pickers)), dtype=np.int64)
         at = np.ix_(self.picker_of_source, self.picker_of_source)
-        np.add.at(found, at, self.contents.lost_to)
+        np.add.at(found, at, self.contents.rejected_by_winner)
         return found
 
     @property
