@@ -230,7 +230,7 @@ def test_pairs_at_exactly_the_separation_are_found(axes, offset):
 
 @examples(200)
 @given(case=cases())
-def test_reject_crowded_equals_brute_force_for_any_budget(case):
+def test_reject_all_close_equals_brute_force_for_any_budget(case):
     for budget in BUDGETS:
         with tuned(budget):
             assert_crowded(case, case.run(reject_all_close))

@@ -39,7 +39,7 @@ def fractions(path, shape, psize):
 
 
 class TestExtents:
-    def test_two_extents_of_one_micrograph_are_refused(self, tmp_path, cli):
+    def test_two_sizes_of_one_micrograph_are_refused(self, tmp_path, cli):
         one = fractions(tmp_path / "a.parquet", [400, 500], 1.1)
         other = fractions(tmp_path / "b.parquet", [200, 250], 1.1)
         outcome = cli("run", one, other, "-o", tmp_path / "out")
@@ -73,7 +73,7 @@ class TestExtents:
         with pytest.raises(InputError, match="two sizes"):
             run([one, other], tmp_path / "out")
 
-    def test_two_extents_in_one_table_are_refused(self, tmp_path):
+    def test_two_sizes_in_one_table_are_refused(self, tmp_path):
         psize = np.where(np.arange(20) % 2, 1.1, 1.2).astype(np.float32)
         table = cryosparc(20, columns={"location/micrograph_psize_A": psize})
         with pytest.raises(InputError, match="two sizes"):

@@ -49,13 +49,13 @@ def begins_run(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def repeat_each(times: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return each position in `times` as often as its value says, and the number of the repetition, from 0."""
+    """Repeat each index i of `times` ``times[i]`` times. Return the indices, and the number of each repetition from 0."""
     position = np.repeat(np.arange(times.size), times)
     return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
 
 
 def find_sorted(known: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the position of each of `wanted` in the sorted array `known`, -1 for those that are not in it."""
+    """Return the index of each value of `wanted` in the sorted array `known`, or -1 for values that are not in it."""
     if not known.size:
         return np.full(wanted.size, -1, dtype=np.intp)
     at = np.searchsorted(known, wanted).clip(max=known.size - 1)
@@ -63,12 +63,12 @@ def find_sorted(known: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def distinct_keys(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the distinct keys in all of several arrays, sorted."""
+    """Return the sorted distinct keys of several arrays together."""
     keys, waiting, size = np.empty(0, np.uint64), [], 0
     for number, part in enumerate(parts, start=1):
         waiting.append(part)
         size += part.size
-        # In random order, all fragments together have many times as many keys as there are micrographs.
+        # Keys are merged early: if rows are in random order, each fragment has nearly all micrographs.
         if size > keys.size or number == len(parts):
             # With counts, NumPy sorts, which is faster than its hash table.
             keys, _ = np.unique(np.concatenate([keys, *waiting]), return_counts=True)
@@ -85,7 +85,7 @@ class ArrayTable:
     """Base class of tables with n rows. A table is a frozen dataclass; each field is an (n,) array."""
 
     __slots__ = ()
-    #: Of the fields, in order; see `dtypes_of`.
+    #: Dtypes of the fields, in order; see `dtypes_of`.
     dtypes: ClassVar[dict[str, np.dtype[np.generic]]]
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class ArrayTable:
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Return a table of the selected rows. `rows` holds row numbers or is a boolean mask."""
         if rows.dtype == bool:
-            # A mask without a pattern takes NumPy four times as long, for each column.
+            # With a mask without a pattern, NumPy takes four times as long for each column.
             rows = np.flatnonzero(rows)
         return self.from_columns(
             {name: _take(column, rows) for name, column in self.columns().items()}
@@ -111,7 +111,7 @@ class ArrayTable:
 
     def split(self, parts: Sequence[NDArray[np.intp]]) -> list[Self]:
         """Return a table for each array of row numbers in `parts`."""
-        # All parts of one column after the other: it stays in the cache of the processor.
+        # Column by column, so that the column stays in the cache of the processor.
         taken = {
             name: [_take(column, rows) for rows in parts] for name, column in self.columns().items()
         }
@@ -131,7 +131,7 @@ class ArrayTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Concatenate the rows of the tables `parts`. The only part with rows is returned itself."""
+        """Concatenate the rows of the tables `parts`. If only one part has rows, return this part itself."""
         filled = [part for part in parts if len(part)]
         if len(filled) == 1:
             return filled[0]

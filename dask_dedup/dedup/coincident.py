@@ -1,4 +1,4 @@
-"""Group particles with exactly the same position, so that only the best-ranked one of each group is compared."""
+"""Group particles with exactly the same position. Only the best-ranked particle of each group is compared."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
 
 
 def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the hash of each row, (n,). The columns are `parts`. Different rows may have the same hash."""
+    """Return the (n,) hashes of rows, given their columns `parts`. Different rows may have the same hash."""
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     folded = np.empty_like(mixed)
     for part in parts:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.picks import Picks
     from dask_dedup.dedup.voting import Voting
 
-#: Row id of the winner of a particle that has none.
+#: Row id of the winner if a particle has no winner.
 NO_ROW_ID = np.uint64(0xFFFFFFFFFFFFFFFF)
-#: Number of equal bins for the fraction rejected of a micrograph.
+#: Number of equal bins for the fraction of rejected picks of a micrograph.
 FRACTION_BINS = 20
-#: Number of micrographs listed by their number of picks.
+#: Number of micrographs in the list of those with the most picks.
 DENSEST = 10
 
 
@@ -38,18 +38,20 @@ class Rejections(RowTable):
     Attributes
     ----------
     row_id : (n,) uint64
-        As in `Picks`, like micrograph, uid, score, source and half. Fields with ``winner_`` describe the winner.
+        Row id, as in `Picks`. The same applies to micrograph, uid, score, source and half. Fields with ``winner_``
+        describe the winner.
     standing : (n,) float64
-        Place by score among the picks of the same input and micrograph; NaN if it is not used, or without a score.
+        Rank of the particle by score within its input and micrograph (`rank.standings`). NaN if the particle has no
+        score, or if `score_scale` is not ``standing``.
     votes : (n,) uint16
         Votes of a particle that is rejected for its votes; 0 for others.
     winner_row_id : (n,) uint64
-        `NO_ROW_ID` if there is no winner: the row was set aside or is rejected for its votes, or duplicates are removed
-        entirely.
+        `NO_ROW_ID` if there is no winner. This applies to rows that were not compared or are rejected for their
+        votes, and to all rows if duplicates are removed entirely.
     winner_votes : (n,) uint16
-        0 if votes are not counted.
+        Votes of the winner; 0 if votes are not counted.
     distance : (n,) float64
-        Angstrom (in stored units at separation 0); NaN for rows that are no duplicates.
+        Distance to the winner in angstrom (in stored units at separation 0); NaN for rows that are no duplicates.
     invalid : (n,) uint16
         `Reason` flags; 0 for duplicates.
     """
@@ -74,7 +76,7 @@ class Rejections(RowTable):
 
     @property
     def winner_fragment(self) -> NDArray[np.int64]:
-        """Number of the fragment that contains the winner of each, (n,); meaningless without a winner."""
+        """Number of the fragment that contains the winner of each particle, (n,); meaningless without a winner."""
         return fragment_of(self.winner_row_id)
 
     @property
@@ -106,7 +108,7 @@ class DecisionCounts:
         Histogram of the micrographs by the fraction of picks rejected, in `FRACTION_BINS` equal
         bins from 0 to 1.
     densest : tuple of (int, int, int)
-        Key, number of picks and number rejected of the `DENSEST` micrographs with the most picks.
+        The `DENSEST` micrographs with the most picks: key, number of picks and number of rejected picks.
     """
 
     micrographs: int = 0
@@ -180,14 +182,14 @@ def decide(
     higher_is_better : sequence of bool
         Direction of the score of each input.
     voting : Voting, optional
-        Who votes, if votes are counted.
+        Pickers, and the rule by which votes decide. Needed if votes are counted.
 
     Returns
     -------
     decisions : Decisions
         In the order of `picks`. Rows with a low score and, if rejected, invalid rows come last.
     counts : DecisionCounts
-        Of the valid picks.
+        Counts of the valid picks.
     """
     invalid = picks.invalid != 0
     if invalid.any():
@@ -216,7 +218,10 @@ def decide(
 
 
 def rejected_uncompared(picks: Picks, params: DedupParams) -> NDArray[np.bool_]:
-    """Return a mask of the picks that are rejected without a comparison, (n,): low scores, perhaps invalid rows."""
+    """Return an (n,) mask of the picks that are rejected without a comparison.
+
+    These are picks with a low score, and invalid rows if the parameter `invalid` is ``reject``.
+    """
     reasons = ~np.uint16(0) if params.invalid == "reject" else np.uint16(LOW_SCORE)
     return np.asarray((picks.invalid & reasons) != 0)
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     #: True or False, or one bit for each of several separations.
     Bits = NDArray[Any]
 
-#: Vectorised rounds before the loop over pairs. Random ranks need fewer; a chain of rising ranks would need n.
+#: Vectorised rounds before the loop over pairs. Random ranks need fewer rounds; a chain of rising ranks needs n.
 ROUNDS = 12
 
-#: Winner of a particle that is kept, or that was rejected without one.
+#: Winner of a particle that is kept, or that is rejected without a winner.
 NO_WINNER = -1
 
 
@@ -39,12 +39,13 @@ class Suppression:
         Row number of the winner of each rejected row; `NO_WINNER` for kept rows, and for all rows if
         duplicates are removed entirely.
     distance : (n,) float64
-        Distance of each rejected row to its winner in angstrom (removed entirely: to its closest
-        duplicate); NaN for kept rows.
+        Distance of each rejected row to its winner, angstrom; NaN for kept rows. If duplicates are removed
+        entirely, the distance to the closest duplicate.
     pairs : tuple, optional
-        All pairs of duplicates, if they were found at once: of rows, or of the numbers of `groups`.
+        All pairs of duplicates, if they were found at once. If there are `groups`, pairs of group numbers, otherwise
+        pairs of row numbers.
     groups : CoincidentGroups, optional
-        If coincident rows were reduced to one each.
+        The groups, if coincident rows were reduced to one row each.
     """
 
     rejected: Bools
@@ -116,7 +117,7 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
         best.pairs,
         groups,
     )
-    # Where the best row is kept, it is the winner of the others.
+    # If the best row is kept, it is the winner of the other rows.
     copies = groups.mutual[groups.group] & ~result.rejected
     copies[groups.best] = False
     result.winner[copies] = groups.best[groups.group[copies]]
@@ -126,7 +127,7 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
 
 
 def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
-    """Apply the greedy rule to points, no two of which coincide."""
+    """Apply the greedy rule to points with distinct positions."""
     n = len(points)
     if points.are_apart(min_separation):
         return Suppression.keep_all(n)
@@ -139,7 +140,7 @@ def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) 
 
 
 def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
-    """Apply the greedy rule to blocks of rows in the rank order `order`. The first has about `length` rows.
+    """Apply the greedy rule to blocks of rows in the rank order `order`. The first block has about `length` rows.
 
     Each block skips the rows already rejected. The rows that a block keeps reject all undecided rows
     within the separation.
@@ -167,7 +168,7 @@ def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> S
         kept = block[~lost]
         best = np.full(n, kept.size, dtype=np.intp)
         to_best = np.empty(n)
-        # `kept` is in rank order, as the blocks are: the lowest position in it is the best-ranked winner.
+        # `kept` and the blocks are in rank order, so the lowest index in `kept` is the best-ranked winner.
         for k, row in search.candidates(kept):
             undecided = ~decided[row]
             k, row = k[undecided], row[undecided]
@@ -217,15 +218,15 @@ def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppre
 def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
     """Apply the greedy rule at one separation, or at several at once. Return the bits at which each row is rejected.
 
-    Each round keeps the rows that are not the worse one of any undecided pair. They reject the worse rows of their
-    pairs. Pairs with a rejected row are then dropped.
+    Each round keeps the rows that are not the worse row of any undecided pair. The kept rows reject the worse rows of
+    their pairs. Then pairs with a rejected row are dropped.
 
     Parameters
     ----------
     better, worse : (p,) intp
         The rows of each pair, numbered by rank, row 0 being the best: ``better < worse``.
     bits : (p,) bool or unsigned integer
-        True, or one bit for each separation at which the two rows are duplicates. No pair is without bits.
+        True, or one bit for each separation at which the two rows are duplicates. Every pair has at least one bit.
     n : int
         Number of rows.
 
@@ -246,7 +247,7 @@ def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
         undecided = undecided & ~(rejected[a] | rejected[b])
         some = np.flatnonzero(undecided)
         a, b, undecided = a[some], b[some], undecided[some]
-    # Sorted by the better row: all pairs that could reject it come earlier.
+    # Sorted by the better row, so that all pairs that could reject this row come earlier.
     by_rank = np.argsort(a, kind="stable")
     numbers: Any = bytearray(rejected) if rejected.dtype == bool else rejected.tolist()
     left = (a[by_rank], b[by_rank], undecided[by_rank].astype(np.uint32))
@@ -256,7 +257,7 @@ def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
 
 
 def _add_bits(target: Bits, rows: Indices, bits: Bits) -> None:
-    """Set `bits`, of which none is empty, in the given rows of `target`. Rows may be repeated."""
+    """Set `bits` in the given rows of `target`. Rows may be repeated. No element of `bits` is 0."""
     if target.dtype == bool:
         target[rows] = True
     else:

@@ -1,4 +1,4 @@
-"""Find the distance from each particle to its closest duplicate, without making all pairs where there are many."""
+"""Find the distance from each particle to its closest duplicate, without a list of all pairs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.pairs import Bools, Floats, Indices, Points
 
-#: Points whose candidates are listed at a time.
+#: Number of points in a block. The candidates of a block are listed together.
 _BLOCK_ROWS = 2**17
 
 
 def closest_duplicates(points: Points, min_separation: float) -> Floats:
-    """Return the distance from each point to its closest duplicate, (n,); infinite for points without one.
+    """Return the distance from each point to its closest duplicate, (n,); infinite for points without a duplicate.
 
-    Points with equal position, micrograph and labels must have been reduced to one
+    Points with equal position, micrograph and labels must have been reduced to one point before
     (`coincident.find_coincident`).
     """
     closest = np.full(len(points), np.inf)
@@ -46,16 +46,16 @@ def closest_of_pairs(n: int, i: Indices, j: Indices, distance: Floats) -> Floats
 def _search_nearest(
     search: pairs.PairSearch, queries: Indices, targets: Indices, closest: Floats
 ) -> None:
-    """Lower `closest` to the distance between each query and its nearest other target, in place.
+    """Lower `closest`, in place, to the distance between each query and its nearest target other than itself.
 
-    A tree finds the nearest distance in the layout. The targets at about this distance, few for most
-    queries, are then measured exactly.
+    A tree finds the nearest distance in the layout. Then the exact distance is measured to all targets at about this
+    distance. Most queries have few such targets.
     """
     if not queries.size or not targets.size:
         return
     tree = search.take(targets).tree
     slack = 2.0 * (search.reach - search.min_separation)
-    # A query that is a target finds itself first.
+    # If the queries are also targets, each query finds itself first.
     k = [2] if queries is targets or np.array_equal(queries, targets) else [1]
     beyond = np.nextafter(search.reach, np.inf)
     for start in range(0, queries.size, _BLOCK_ROWS):
@@ -72,10 +72,12 @@ def _search_nearest(
 
 
 def _comparable(points: Points) -> Iterator[tuple[Bools, Bools]]:
-    """Yield masks of queries and targets: all of these may be duplicates, and all that may be are in some.
+    """Yield pairs of masks (queries, targets) that together cover all pairs of points that may be duplicates.
 
-    Two labels differ if a binary digit of their numbers differs, so there are two pairs of masks for each digit,
-    and three for points without a label. The masks of a pair are equal or disjoint.
+    In each pair of masks, the labels allow that any query and any target are duplicates.
+
+    Two labels differ if a binary digit of their numbers differs. So there are two pairs of masks for each digit, and
+    three for points without a label. The masks of a pair are equal or disjoint.
     """
     whole = np.ones(len(points), dtype=bool)
     found = [(whole, whole)]

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     #: Row numbers i and j of each pair, and their distance.
     Pairs = tuple[Indices, Indices, Floats]
 
-#: Pairs held at once; about 60 bytes each while they are measured.
+#: Largest number of pairs in memory at once. A pair takes about 60 bytes while it is measured.
 PAIR_BUDGET = 4_000_000
-#: The number of pairs is estimated from one row in this many.
+#: The number of pairs is estimated from a sample: one row out of this number of rows.
 SAMPLING = 64
-#: A sweep is given up above this many candidates a row within reach along x, or this many pairs a row.
+#: Most candidates per row (rows within reach along x) and most pairs per row for a sweep.
 MOST_CANDIDATES, MOST_PAIRS = 16, 2
-#: With many pairs, a sweep is as fast as a KD-tree up to this many candidates a row, and needs no import of SciPy.
+#: Most candidates per row at which a sweep is as fast as a KD-tree if there are many pairs. It needs no SciPy.
 SWEEP_CANDIDATES = 100
-#: A sweep compares all rows at once as long as one in so many is within reach along x. Then it looks only at these.
+#: A sweep compares all rows at once if more than one row in 4 is within reach along x, else only the rows within reach.
 _SPARSE = 4
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -45,9 +45,9 @@ class Points:
     Attributes
     ----------
     centres : (n, 2) or (n, 3) float64
-        Angstrom, finite.
+        Finite positions, angstrom.
     micrographs : (n,) intp
-        Dense micrograph numbers, 0 and up, in any order.
+        Micrograph numbers, consecutive from 0, in any order of rows.
     labels : sequence of (n,) int64
         Two points that share a label (not negative) are not duplicates of each other.
     """
@@ -66,7 +66,7 @@ class Points:
 
     def measure(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
         """Measure the pairs (i, j). Return a mask of the duplicates and the distance of each pair, both (p,)."""
-        # Plain ufuncs, left to right: a fused multiply-add would round differently on some machines.
+        # Plain ufuncs from left to right, because a fused multiply-add would round differently on some machines.
         square = np.zeros(i.size)
         for column in self.centres.T:
             step = column[i] - column[j]
@@ -92,7 +92,7 @@ def sweep_pairs(
     """Find all pairs of duplicates with a sweep along x. Return None if a sweep is unsuitable.
 
     Sort by x, with the micrographs side by side. Compare each row with the following rows that are within reach
-    along x. A sweep is unsuitable for a separation of 0, or if there are too many candidates or pairs a row.
+    along x. A sweep is unsuitable for a separation of 0, or if there are too many candidates or pairs per row.
     """
     n = len(points)
     if n < 2 or min_separation == 0:
@@ -117,13 +117,13 @@ def sweep_pairs(
 
 
 def _rows_within(x: Floats, y: Floats, reach: float) -> Iterator[tuple[Indices, int]]:
-    """Yield the rows whose first, second, third, ... following row is within reach along both axes. `x` is sorted.
+    """Yield the rows within reach of their next row, then of their second next row, and so on. `x` is sorted.
 
     Yields
     ------
     rows : (p,) intp
     apart : int
-        How many rows later the other row is.
+        Number of rows from each of `rows` to the other row.
     """
     start = None
     for apart in range(1, x.size):
@@ -149,7 +149,7 @@ def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats,
     reach : float
         The separation, widened by the largest rounding error of the shifted positions.
     """
-    # Axis by axis: NumPy is slow along a short one.
+    # Axis by axis, because NumPy is slow along a short axis.
     layout = np.array(points.centres.T, order="C")
     for axis in layout:
         axis -= axis.min()
@@ -207,7 +207,7 @@ class PairSearch:
         Yields
         ------
         k, j : (p,) intp
-            Position in `rows`, and row number of the other point.
+            Index in `rows`, and row number of the other point.
         """
         total = np.cumsum(self._count_neighbours(rows))
         start = 0
@@ -231,7 +231,7 @@ def _measured(points: Points, i: Indices, j: Indices, min_separation: float) -> 
 
 
 def _tree(layout: Floats) -> cKDTree:
-    # Imported here: most tables need no tree, and the import takes longer than deciding a million picks.
+    # Imported here, because most tables need no tree and the import takes longer than deciding a million picks.
     from scipy.spatial import cKDTree
 
     # Balancing the tree or shrinking its boxes costs more than it saves at one query a point.

@@ -1,4 +1,4 @@
-"""The parameter `columns`: which columns of a text table have the positions and scores of picks."""
+"""The parameter `columns`: the columns with positions and scores of picks in text tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def normalize_columns(given: Any) -> PerInput[str]:
-    """Return the value of the parameter as (input, text) pairs, each text in one spelling. Raise InputError for others.
+    """Return the value of the parameter as (input, text) pairs, each text in one spelling. Raise InputError if invalid.
 
     Examples
     --------

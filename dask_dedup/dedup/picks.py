@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
 
-#: Half-set of a particle that has none.
+#: Value of `Picks.half` for a particle without a half-set.
 NO_HALF = -1
-#: Flag in `Picks.invalid` of a row whose score is worse than the parameter `min_score`.
+#: Flag in `Picks.invalid` for a score that is worse than the parameter `min_score`.
 LOW_SCORE = 1
 
 _ROW_BITS = np.uint64(32)
@@ -66,17 +66,17 @@ class Picks(RowTable):
     x, y, z : (n,) float64
         Centre in angstrom (as stored, at separation 0); z is 0 for micrographs.
     score : (n,) float64
-        As stored; NaN if there is none.
+        Score as stored; NaN if there is none.
     uid : (n,) uint64
-        As stored, or the content hash if the table has no uid.
+        Uid as stored, or the content hash if the table has no uid.
     row_id : (n,) uint64
-        Fragment and row, packed by `row_ids`. Increases with source and row number.
+        Fragment and row number, packed by `row_ids`. The ids increase with source and row number.
     source : (n,) uint16
         Ordinal of the input.
     half : (n,) int8
         Half-set as stored; -1 if there is none.
     label : (n,) int64
-        Filament, or the uid of the particle that a symmetry copy was made from; -1 if neither is used.
+        Filament number, or the uid of the original particle of a symmetry copy; -1 if neither is used.
     invalid : (n,) uint16
         `Reason` flags; 0 for rows that can be compared.
     """
@@ -99,8 +99,8 @@ class Picks(RowTable):
         Returns
         -------
         points : (n, 2) or, if any z is not 0, (n, 3) float64
-            Centres. To undo symmetry expansion, the uid of the source particle stands for a position:
-            its upper and lower 32 bits, each exact in float64.
+            Centres. If symmetry expansion is undone, the upper and lower 32 bits of the uid of the source particle
+            replace the position. Both numbers are exact in float64.
         separation : float
         """
         if params.undo_symmetry_expansion:
@@ -111,7 +111,7 @@ class Picks(RowTable):
         return np.column_stack(axes), params.min_separation
 
     def exclusions(self, params: DedupParams) -> list[NDArray[np.int64]]:
-        """Return label columns, each (n,). Two picks with the same label in a column, unless -1, are not duplicates."""
+        """Return label columns, each (n,). Two picks with an equal label (except -1) in a column are not duplicates."""
         labels = [self.source.astype(np.int64)] if params.between_inputs_only else []
         return [*labels, self.label] if params.ignore_within_filament else labels
 

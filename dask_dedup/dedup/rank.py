@@ -1,9 +1,15 @@
 """The rank of particles: a total order that decides which of two duplicates wins.
 
-A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
-The keys are the input (if its order counts), the score or the standing, the seeded hash of the uid,
-the uid and the row id. The content hash (`particles.content_hash`) stands in for the uid where a table has none,
-so the row id counts only between rows with equal content.
+A rank is a tuple of unsigned 64-bit keys, compared from the first to the last. Smaller is better. The keys are:
+
+1. the input, if the order of inputs counts,
+2. the score, or the standing: the rank of the particle by score within its input and micrograph,
+3. the seeded hash of the uid,
+4. the uid,
+5. the row id.
+
+If a table has no uids, the content hash (`particles.content_hash`) replaces the uid. So the row id decides only
+between rows with equal content.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.dedup.picks import Picks
 
-#: RELION's "no score" (displayer.cpp, rlnAutopickFigureOfMerit).
+#: Value that RELION writes if a particle has no score (displayer.cpp, rlnAutopickFigureOfMerit).
 SCORE_SENTINEL = -999.0
 
 _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -32,7 +38,7 @@ _SIGN = np.uint64(0x8000000000000000)
 def rank_keys(
     picks: Picks, params: DedupParams, higher_is_better: Sequence[bool]
 ) -> list[NDArray[np.uint64]]:
-    """Return the columns that rank picks, each (n,) integers. The first column is the most significant.
+    """Return the columns that rank picks, each an (n,) array of integers. The first column is the most significant.
 
     `higher_is_better` has the direction of the score of each input. To rank by standing, all valid picks of each
     micrograph must be passed, and no others.
@@ -63,7 +69,7 @@ def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     >>> hex(int(splitmix64(np.zeros(1, np.uint64))[0]))
     '0xe220a8397b1dcdaf'
     """
-    # In place: new arrays would take most of the time.
+    # In place, because new arrays would take most of the time.
     z = np.asarray(values + np.uint64(0x9E3779B97F4A7C15), dtype=np.uint64)
     shifted = z >> np.uint64(30)
     z ^= shifted
@@ -97,13 +103,13 @@ def score_key(
 def standing_key(picks: Picks, score_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Convert score keys to integers that sort by standing, from the best to the worst.
 
-    The standing of a particle is its place by score among the picks of its input on its micrograph: with B better
-    scores and E equal ones (its own included), the key is ``2 B + E``. Particles without a score have no standing:
-    they come last, tie, and do not count for others.
+    The standing of a particle is its rank by score within its input and micrograph. Let B be the number of better
+    scores there, and E the number of equal scores, including its own. The key is ``2 B + E``. Particles without a
+    score have no standing. They tie in last position, and do not count for other particles.
     """
     _, micrograph = unique_inverse(picks.micrograph)
     group = micrograph * (int(picks.source.max(initial=0)) + 1) + picks.source
-    # Faster than `numpy.lexsort`: equal scores may come in any order, and small integers are sorted by radix.
+    # Faster than `numpy.lexsort`, because equal scores may come in any order and small integers use a radix sort.
     order = np.argsort(score_keys)
     small = group.astype(np.uint16) if group.max(initial=0) < 2**16 else group
     order = order[np.argsort(small[order], kind="stable")]
@@ -121,8 +127,8 @@ def standing_key(picks: Picks, score_keys: NDArray[np.uint64]) -> NDArray[np.uin
 def standings(keys: Sequence[NDArray[np.uint64]], params: DedupParams) -> NDArray[np.float64]:
     """Return the standing of each pick, (n,) float64, given the result of `rank_keys`.
 
-    1 is the best; equal scores share the mean of their places. NaN without a score, and for all picks if `params`
-    do not use the standing.
+    1 is the best. Equal scores share the mean of their ranks. The standing is NaN for picks without a score, and for
+    all picks if `params` do not use the standing.
     """
     if not params.uses_standing:
         return constant_column(np.nan, keys[0].size)
@@ -133,7 +139,7 @@ def standings(keys: Sequence[NDArray[np.uint64]], params: DedupParams) -> NDArra
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     """Return the row numbers sorted from best to worst rank. `keys` comes from `rank_keys`.
 
-    Only rows that tie in the first key are sorted by the next one.
+    Only rows that tie in a key are sorted by the next key.
     """
     order = np.argsort(keys[0])
     if len(keys) == 1 or order.size < 2:
@@ -147,6 +153,6 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     value_number = np.cumsum(new_value)[tied]
     position = np.empty(rows.size, dtype=np.intp)
     position[total_order([key[rows] for key in keys[1:]])] = np.arange(rows.size)
-    # A stable sort of the value numbers in the order of the positions would take longer.
+    # Faster than a stable sort of the value numbers in the order of the positions.
     order[tied] = rows[np.argsort(value_number * rows.size + position)]
     return order

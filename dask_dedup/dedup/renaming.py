@@ -18,7 +18,7 @@ _REFERENCE = re.compile(r"\\(.)|&", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A substitution as of ``sed -E``: the first match (or all) of a regular expression is replaced.
+    """A substitution as in ``sed -E``, which replaces the first match, or all matches, of a regular expression.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ def parse_rename(text: str) -> Rename:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    r"""Split at `mark`, unless it is escaped by a backslash, which is removed then."""
+    r"""Split at each `mark` without a backslash before it. Remove the backslash of an escaped `mark`."""
     fields, position = [""], 0
     while position < len(text):
         letter = text[position]
@@ -110,14 +110,14 @@ def _split(text: str, mark: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MicrographMap:
-    """New names of micrographs, for names that no rule covers.
+    """Map of old to new micrograph names, applied after `rename_micrographs`.
 
     Attributes
     ----------
     pairs : tuple of (str, str)
         Old and new name.
     path : str
-        The file that they were read from, or "".
+        File that the names were read from, or "".
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -125,7 +125,7 @@ class MicrographMap:
 
     @classmethod
     def of(cls, given: Any) -> Self:
-        """Make a map from None, a mapping {old name: new name}, a map, or what `to_dict` returned.
+        """Make a map from None, a mapping {old name: new name}, a `MicrographMap`, or the result of `to_dict`.
 
         Raises
         ------

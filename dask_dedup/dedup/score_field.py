@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
-#: Direction of the score fields whose meaning is known.
+#: Direction of each known score field.
 # The columns that hold these scores are in `particles.column_names`.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
 DEFAULT_SCORE = "ncc_score"
