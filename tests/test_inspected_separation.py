@@ -67,7 +67,7 @@ def test_nothing_to_separate_and_no_gap(two, tmp_path):
     alone = inspect(two[0])
     assert alone.recommended_separation is None
     assert (
-        "there are no duplicates to separate, apart from particles in one place; neighbours begin at 1"
+        "there are no duplicates to separate, apart from particles at the same position; neighbours begin at 1"
         in alone.advice[-1]
     )
     random = np.random.default_rng(0)

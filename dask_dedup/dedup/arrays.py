@@ -49,7 +49,7 @@ def begins_run(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def repeat_each(times: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Repeat each index i of `times` ``times[i]`` times. Return the indices, and the number of each repetition from 0."""
+    """Repeat each index i of `times` ``times[i]`` times. Return the indices, and numbers of the repetitions from 0."""
     position = np.repeat(np.arange(times.size), times)
     return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
 

@@ -24,7 +24,7 @@ from dask_dedup.hints import parameter
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-#: Values of the parameters that have a choice of few.
+#: Possible values of each parameter with a fixed set of values.
 CHOICES: dict[str, tuple[str, ...]] = {
     "shift_key": ("auto", "none", "alignments2D", "alignments3D"),
     "match_micrographs": ("auto", "uid", "path", "name"),
@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 PER_INPUT: tuple[str, ...] = (*PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
-#: Any other value of one of these parameters than this one means that votes are counted.
+#: Votes are counted if any of these parameters has another value than this.
 _WITHOUT_VOTES: dict[str, object] = {
     "min_votes": 1,
     **dict.fromkeys(NAMED_PICKERS, ()),
@@ -52,16 +52,16 @@ class DedupParams:
     ----------
     min_separation : float or "auto"
         Minimum distance between two particle centres, in angstrom. Particles at exactly this distance are
-        duplicates. At 0, only those with equal coordinates are. ``auto``: as `inspect` recommends.
+        duplicates. At 0, only particles with equal coordinates are. ``auto``: the value that `inspect` recommends.
     columns : str or mapping, optional
         Columns of text tables of picks by role, as names or numbers: ``"x=cx,y=cy,score=p"`` or
-        ``{"x": "cx", "y": "cy"}``. A mapping {input: columns} is for single inputs.
+        ``{"x": "cx", "y": "cy"}``. A mapping {input: columns} sets the columns of single inputs.
     micrograph_pixel_size : float or mapping, optional
         Micrograph pixel size in angstrom, for tables that do not contain it. A mapping
         {input: value} gives a value for each input, by its path.
     coordinate_pixel_size : float or mapping, optional
-        Pixel size of the stored coordinates in angstrom, which overrides the tables. As above, one value
-        for all inputs or a mapping.
+        Pixel size of the stored coordinates in angstrom. It overrides the tables. As above, one value for all
+        inputs or a mapping.
     particle_pixel_size : float or mapping, optional
         Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX) of tables that do
         not contain it.
@@ -71,17 +71,17 @@ class DedupParams:
     score_field : str or dict of str to str
         Score that ranks the particles: ``ncc_score``, ``error``, ``error_min``, or a column with its
         direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`. A dict
-        {input: score} sets the score of single inputs; the others have ``ncc_score``, or the score of
+        {input: score} sets the score of single inputs. The other inputs have ``ncc_score``, or the score of
         the key ``""``.
     min_score : float or mapping, optional
-        Particles with a worse score are rejected and compete with no others: lower values if high
-        scores win, else higher ones. Particles without a score are compared. As above, one value for
-        all inputs that have a score, or a mapping.
+        Particles with a worse score (lower if high scores win, else higher) are rejected before any comparison.
+        Particles without a score are compared. As above, one value for all inputs that have a score, or a
+        mapping.
     score_scale : {"stored", "standing"}
-        How scores are compared: as they are stored, or by the standing of a particle, its place by score among
-        the particles of its own input on its own micrograph.
+        Values to compare: the stored scores, or the standing of each particle. The standing is the rank of the
+        particle by score within its input and micrograph.
     remove_entirely : bool
-        Reject all particles that have another one within the separation. By default the best one is kept.
+        Reject all particles with another particle within the separation. By default the best of them is kept.
     seed : int
         Seed of the random choice between equal scores, from 0 to 2**64 - 1.
     prefer_input_order : bool
@@ -93,45 +93,45 @@ class DedupParams:
     undo_symmetry_expansion : bool
         Treat the symmetry copies of a particle (equal ``sym_expand/src_uid``) as duplicates, at any distance.
     votes : bool
-        Count the votes of each particle that remains: the pickers that found it. The parameters below imply it.
+        Count the votes of each remaining particle: the pickers that found it. The parameters below imply it.
     min_votes : int
-        Keep particles that at least this many pickers found.
+        Keep only particles that at least this many pickers found.
     found_by, not_found_by : tuple of str
-        Keep particles that all of these pickers found, or that none of them did: names of pickers, or paths of
-        inputs.
+        Names of pickers, or paths of inputs. Keep only particles that all pickers in `found_by` found, and no
+        picker in `not_found_by`.
     vote_distance : float, optional
         Largest distance between a pick and the particle that it votes for, in angstrom. By default `min_separation`.
     relax_unseen : bool
-        On micrographs where fewer than `min_votes` pickers have particles, require the votes of these only, and
-        do not require those of `found_by` pickers without particles there.
+        On micrographs where fewer than `min_votes` pickers have particles, require only the votes of these
+        pickers. Also do not require `found_by` pickers that have no particles on the micrograph.
     match_micrographs : {"auto", "uid", "path", "name"}
-        How micrographs are matched across inputs. ``name`` takes off what programs add to names (folders,
-        CryoSPARC's number, usual endings): as little as matches the most micrographs, and only if names
-        stay distinct within each input. ``auto`` matches by name if an input is of pick files or the
-        tables are of different programs, by uid if all inputs have it, else by path.
+        Column to match micrographs across inputs. ``name`` removes parts that programs add to names (folders,
+        CryoSPARC's number, usual endings). It removes the fewest parts that match the most micrographs, and only
+        if names stay distinct within each input. ``auto`` matches by name if an input is of pick files or the
+        tables are of different programs, by uid if all inputs have uids, else by path.
     rename_micrographs : str, sequence of str or mapping, optional
-        Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
-        compared, one after the other; the tables keep their names. A mapping {input: substitutions}
-        is for single inputs.
+        Substitutions ``s/PATTERN/REPLACEMENT/``, applied in order to micrograph names before these are
+        compared. The tables keep their names. A mapping {input: substitutions} sets the substitutions of single
+        inputs.
     micrograph_map : mapping or MicrographMap, optional
-        Old and new names of micrographs, applied after `rename_micrographs`. Every name must be among
-        the old or the new ones.
+        Old and new names of micrographs, applied after `rename_micrographs`. Every name must be an
+        old name or a new name.
     group_by : str or tuple of str
-        Columns (or hive keys) such as ``session``. Particles whose values differ in one of them are on
-        different micrographs, even if the micrographs have one name. ``none`` compares micrographs of
-        one name under all hive keys.
+        Columns (or hive keys) such as ``session``. Particles with different values in one of these columns are
+        on different micrographs, even if the micrographs have the same name. ``none`` compares micrographs of
+        the same name under all hive keys.
     flip_y : tuple of int
-        Ordinals (from 0) of the inputs whose y axis points the other way.
+        Ordinals (from 0) of the inputs with y axes that point the other way.
     micrograph_height : int, optional
-        Micrograph height in pixels, to flip y where the tables do not contain it.
+        Micrograph height in pixels, to flip y of tables that do not contain the height.
     invalid : {"error", "reject", "keep"}
-        What to do with rows that cannot be compared (for example, without a finite position): raise an
-        error, reject them or keep them.
+        Treatment of rows that cannot be compared (for example, without a finite position): raise an error,
+        reject the rows or keep them.
 
     Raises
     ------
     InputError
-        If a value is out of range; the message names the parameter.
+        If a value is out of range. The message contains the name of the parameter.
     """
 
     min_separation: float = 20.0
@@ -282,12 +282,12 @@ class DedupParams:
         return parse_score_field(self.for_input("score_field", path))
 
     def columns_of(self, path: str) -> dict[str, str]:
-        """Return the columns by role of the input `path`, empty if the parameter `columns` names none."""
+        """Return the columns by role of the input `path`, empty if the parameter `columns` has none for it."""
         text = self.for_input("columns", path)
         return parse_columns(text) if text else {}
 
     def names_input(self, name: str, path: str) -> bool:
-        """Return whether the per-input parameter `name` has a value for the input `path` alone."""
+        """Return whether the per-input parameter `name` has a value for the single input `path`."""
         pairs: PerInput[Any] = getattr(self, name)
         return pairs.names(path)
 
@@ -322,7 +322,7 @@ class DedupParams:
 
     @property
     def chooses_separation(self) -> bool:
-        """Whether `min_separation` is ``auto``, which must be replaced by a number before particles are compared."""
+        """Whether `min_separation` is ``auto``. A number must replace it before particles are compared."""
         return cast("object", self.min_separation) == AUTO
 
     @classmethod
@@ -357,9 +357,9 @@ class DedupParams:
         return pairs.value_for(path)
 
     def check_inputs(self, paths: Iterable[str], micrographs: str | None = None) -> None:
-        """Raise InputError if a per-input parameter names an input that is not in `paths`.
+        """Raise InputError if a per-input parameter has a value for an input that is not in `paths`.
 
-        `rename_micrographs` may name the micrograph table, too.
+        `rename_micrographs` may also have a value for the micrograph table.
         """
         inputs = {as_input(path) for path in paths}
         for name in (*PER_INPUT, RENAMES):
@@ -372,12 +372,12 @@ class DedupParams:
                 )
 
     def without_inputs(self, paths: Sequence[str], left_out: Collection[int]) -> Self:
-        """Return the parameters for the inputs `paths` without those whose ordinals are in `left_out`."""
+        """Return the parameters for `paths` after removal of the inputs in `left_out` (ordinals)."""
         remaining = [number for number in range(len(paths)) if number not in left_out]
         ordinals = {number: new for new, number in enumerate(remaining)}
-        gone = {as_input(paths[number]) for number in left_out}
+        removed = {as_input(paths[number]) for number in left_out}
         changes: dict[str, Any] = {
-            name: tuple(pair for pair in getattr(self, name) if pair[0] not in gone)
+            name: tuple(pair for pair in getattr(self, name) if pair[0] not in removed)
             for name in (*PER_INPUT, RENAMES)
         }
         flipped = (number for number in self.flip_y if number not in left_out)
@@ -385,7 +385,7 @@ class DedupParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restore parameters from the dict that `to_dict` returned, also after a round trip through JSON."""
+        """Restore parameters from the result of `to_dict`, also after a round trip through JSON."""
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

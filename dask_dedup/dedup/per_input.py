@@ -1,7 +1,7 @@
 """Values of a parameter that may differ between inputs.
 
-They are stored as a tuple of (input, value) pairs. The input is a path as the user wrote it; an empty
-text means every input that no pair names.
+They are stored as a tuple of (input, value) pairs. The input is a path as the user wrote it.
+An empty text means every input without a pair.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-#: Parameters that name pickers, or inputs that stand for their pickers.
+#: Parameters with names of pickers, or with inputs in place of their pickers.
 NAMED_PICKERS = ("found_by", "not_found_by")
 
 
 class PerInput(tuple[tuple[str, Value], ...]):
-    """(input, value) pairs, which can be looked up by input.
+    """Table of (input, value) pairs with look-up by input.
 
     Examples
     --------
@@ -46,11 +46,11 @@ class PerInput(tuple[tuple[str, Value], ...]):
         return PerInput, (tuple(self),)
 
     def names(self, path: str) -> bool:
-        """Return whether the input `path` has values that are not those for all inputs."""
+        """Return whether the input `path` has values besides the values for all inputs."""
         return bool(path) and as_input(path) in self._by_input
 
     def values_for(self, path: str) -> list[Value]:
-        """Return the values for the input `path`: its own, or else those for all inputs."""
+        """Return the values for the input `path`, or else the values for all inputs."""
         return self._by_input.get(as_input(path), self._by_input.get("", []))
 
     def value_for(self, path: str) -> Value | None:
@@ -64,11 +64,11 @@ def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[An
     Parameters
     ----------
     name : str
-        Of the parameter, for messages.
+        Name of the parameter, for messages.
     given : object
-        None, a value, a mapping {input: value}, or pairs as this function returns them.
+        None, a value, a mapping {input: value}, or the result of an earlier call.
     repeatable : bool
-        Whether an input may have several values: a list instead of a value.
+        Whether an input may have a list of values instead of a single value.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[An
 
 
 def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:
-    """Split ``INPUT=value`` at the last ``=`` whose left part is in `inputs`. Other text is a value for all.
+    """Split ``INPUT=value`` at the last ``=`` after a path in `inputs`. Other text is a value for all inputs.
 
     Examples
     --------
@@ -125,12 +125,12 @@ def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:
 
 
 def is_picker_name(text: str) -> bool:
-    """Return whether a text can name a picker: letters, digits, ``_`` and ``-``."""
+    """Return whether a text can be the name of a picker: letters, digits, ``_`` and ``-``."""
     return _NAME.fullmatch(text) is not None
 
 
 def named_twice_error(picker: str) -> InputError:
-    """Return the error that a picker is in both parameters that name pickers."""
+    """Return the error for a picker in both `found_by` and `not_found_by`."""
     found, not_found = map(parameter, NAMED_PICKERS)
     return InputError(f"{found} and {not_found} both name {picker}. Drop one of them.")
 

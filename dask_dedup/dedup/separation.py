@@ -1,4 +1,4 @@
-"""What a run would keep at other separations, and the separation that the picks suggest."""
+"""Find the particles that a run would keep at other separations, and recommend a separation."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ if TYPE_CHECKING:
 
     Bits = NDArray[np.uint32]
 
-#: The largest number of separations that are tried: one bit each.
+#: Largest number of separations. Each separation is one bit of a 32-bit integer.
 MOST_SEPARATIONS = 32
-#: Picks decided at a time: whole micrographs, one of which may have more.
+#: Picks per batch. A batch has whole micrographs, and a larger micrograph is a batch alone.
 BATCH_PICKS = 400_000
-#: Above this many pairs a pick, or pairs in all, larger separations are left out.
+#: Largest numbers of pairs per pick and of pairs in total. Separations with more pairs are left out.
 MOST_PAIRS, PAIR_BUDGET = 20, 8_000_000
-#: Separations are tried up to this many times the distance at which neighbours begin.
+#: Ratio of the largest separation to the distance at which neighbours begin.
 _BEYOND = 1.5
-#: Separations around the run's own, from a tenth of it; larger ones are round numbers.
+#: Number of tenths of the run's own separation, and approximate number of larger, round separations.
 _TENTHS, _COARSE = 15, 14
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SeparationAnalysis:
-    """The decisions about some whole micrographs at several separations, and the gap between their picks.
+    """Decisions at several separations about all picks of some micrographs, and the gap between their distances.
 
     Attributes
     ----------
     separations : (s,) float64
-        Angstrom, rising; at most `MOST_SEPARATIONS`. The run's own separation is among them.
+        Ascending, angstrom; at most `MOST_SEPARATIONS`. They include the run's own separation.
     bits : (n,) uint32
-        For each pick, bit k is set if it is kept at ``separations[k]``. Of a pick that is not compared, all bits are
-        set or none, as the run keeps or rejects it.
+        For each pick, bit k is set if the pick is kept at ``separations[k]``. If a pick is not compared, all bits
+        are set if the run keeps it, else none.
     kept : (s, i) int64
-        Kept picks by separation and input.
+        Number of kept picks by separation and input.
     spacing : Spacing or None
-        The gap between picks of one particle and neighbours. None without a gap.
+        The gap between the distances of duplicates and of real neighbours. None without a gap.
     cut_short : bool
-        Whether larger separations were left out because too many pairs are that close.
+        Whether larger separations were left out because of too many pairs.
     before_votes : (n,) uint32, optional
-        The same as `bits` without votes, if `bits` and `kept` are those after votes (`vote_analysis`).
+        `bits` before votes, if `bits` and `kept` are the results after votes (`vote_analysis`).
     """
 
     separations: Floats
@@ -81,7 +81,7 @@ def analyse_separations(
     separations: Sequence[float] | Floats | None = None,
     measured: tuple[Spacing | None, float] | None = None,
 ) -> SeparationAnalysis:
-    """Find the gap between duplicates and neighbours, and what a run keeps at several separations.
+    """Find the gap between duplicates and neighbours, and the picks that a run keeps at several separations.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def analyse_separations(
     higher_is_better : sequence of bool
         Direction of the score of each input.
     separations : sequence of float, optional
-        Angstrom. By default those of `separations_around` the run's own. `min_separation` is added to them.
+        Angstrom. By default the result of `separations_around`. `min_separation` is added.
     measured : tuple, optional
         The result of `measure_picks`, if it is known.
     """
@@ -116,7 +116,7 @@ def analyse_separations(
 
 
 def measure_picks(picks: Picks, params: DedupParams) -> tuple[Spacing | None, float]:
-    """Measure the spacing of the picks that can be compared (`spacing.measure_spacing`), in any order."""
+    """Measure the spacing of the comparable picks (`spacing.measure_spacing`). The order of picks does not matter."""
     some = picks.take(picks.invalid == 0) if picks.invalid.any() else picks
     return measure_spacing(some.points(params)[0], unique_inverse(some.micrograph)[1])
 
@@ -127,22 +127,25 @@ def largest_to_try(spacing: Spacing | None, nearest: float, own: float) -> float
 
 
 def explain(spacing: Spacing | None, unit: str = "A") -> str:
-    """Return why a gap recommends its separation, or why none is recommended, in one sentence without a full stop."""
+    """Return the reason for the recommended separation, or for no recommendation: a sentence without a full stop."""
     if spacing is None:
         return (
             "there is no gap between duplicates and real neighbours, or too few picks to show one"
         )
     begin = f"{spacing.neighbours_begin:.3g} {unit}"
     if spacing.recommended is None:
-        return f"there are no duplicates to separate, apart from particles in one place; neighbours begin at {begin}"
+        return (
+            "there are no duplicates to separate, apart from particles at the same position; "
+            f"neighbours begin at {begin}"
+        )
     return (
         f"duplicates end at {spacing.duplicates_end:.3g} {unit}, neighbours begin at {begin}, and the "
-        f"fewest pairs lie about {spacing.recommended:g} {unit}"
+        f"fewest pairs are about {spacing.recommended:g} {unit}"
     )
 
 
 class Fit(Enum):
-    """How a separation fits the gap."""
+    """Result of comparing a separation with the gap."""
 
     RIGHT = "in the gap"
     SMALL = "duplicates are left"
@@ -152,7 +155,7 @@ class Fit(Enum):
 
 
 def judge_separation(spacing: Spacing, params: DedupParams) -> Fit:
-    """Return how the separation of a run fits the gap."""
+    """Compare the separation of a run with the gap."""
     if spacing.includes(params.min_separation):
         return Fit.RIGHT
     if spacing.leaves_duplicates(params.min_separation):
@@ -162,7 +165,10 @@ def judge_separation(spacing: Spacing, params: DedupParams) -> Fit:
 
 
 def separations_around(own: float, farthest: float) -> Floats:
-    """Return tenths of the run's own separation up to 1.5 times it, and round multiples up to `farthest` or beyond."""
+    """Return separations to try, given the run's own separation.
+
+    These are its tenths up to 1.5 times its value, and multiples of a round number up to `farthest` or beyond.
+    """
     fine = [own if k == 10 else own * k / 10 for k in range(1, _TENTHS + 1)]
     step = _round_up((farthest - fine[-1]) / _COARSE)
     first = int(np.floor(fine[-1] / step)) + 1
@@ -199,12 +205,12 @@ def keep_at(
 ) -> tuple[Floats, Bits]:
     """Find the picks that a run keeps at each of several separations.
 
-    Parameters are as in `analyse_separations`; `separations` are rising, and the run's own is among them.
+    Parameters are as in `analyse_separations`. The `separations` are ascending and include the run's own.
 
     Returns
     -------
     separations : (s,) float64
-        Those that were decided. Of the largest ones, with too many pairs, only the run's own was.
+        The decided separations. Large separations with too many pairs are left out, except the run's own.
     bits : (n,) uint32
         As in `SeparationAnalysis`.
     """
@@ -231,16 +237,17 @@ def keep_at(
 def reject_at(
     points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool = False
 ) -> tuple[Bits, int]:
-    """Apply the rule of `greedy.suppress` at several separations at once, or that of `greedy.reject_all_close`.
+    """Apply the rule of `greedy.suppress`, or of `greedy.reject_all_close`, at several separations at once.
 
-    Parameters are as in `greedy.suppress`; `separations` are at most `MOST_SEPARATIONS`, ascending.
+    Parameters are as in `greedy.suppress`. The `separations` are ascending, at most `MOST_SEPARATIONS`. If `entirely`,
+    the rule is `greedy.reject_all_close`.
 
     Returns
     -------
     rejected : (n,) uint32
         Bit k is set if the row is rejected at ``separations[k]``.
     known : int
-        Number of separations that were decided. The others, which are larger, have too many pairs.
+        Number of decided separations. The larger separations have too many pairs.
     """
     rejected = np.zeros(len(points), dtype=np.uint32)
     known = separations.size
@@ -252,7 +259,7 @@ def reject_at(
 
 
 def _batches(micrographs: Indices) -> Iterator[Indices]:
-    """Yield row numbers: all rows of some micrographs at a time, about `BATCH_PICKS` of them."""
+    """Yield arrays of about `BATCH_PICKS` row numbers. Each array has all rows of some micrographs."""
     if not micrographs.size:
         return
     order = np.argsort(micrographs, kind="stable")
@@ -268,7 +275,7 @@ def _batches(micrographs: Indices) -> Iterator[Indices]:
 def _reject(
     points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool
 ) -> tuple[Bits, int]:
-    """Do what `reject_at` does, for one batch."""
+    """Apply the rule at several separations to one batch. Return the same as `reject_at`."""
     n, known = len(points), separations.size
     if n < 2 or not known:
         return np.zeros(n, dtype=np.uint32), known
@@ -294,12 +301,12 @@ def _reject(
 def _reject_distinct(
     points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool
 ) -> tuple[Bits, int]:
-    """Do what `_reject` does, for points no two of which coincide, with a KD-tree."""
+    """Apply the rule at several separations to points with distinct positions, with a KD-tree."""
     n, known = len(points), separations.size
     search = pairs.PairSearch.over(points, separations[-1])
     most: float = min(MOST_PAIRS * n, PAIR_BUDGET)
     if search.estimate() > most:
-        # Estimates rise with the separation, as all are from the same points.
+        # All estimates use the same sample of points, so the estimates rise with the separation.
         known = bisect_right(
             separations, most, hi=known - 1, key=lambda each: search.within(each).estimate()
         )
@@ -336,6 +343,6 @@ def _all_close_bits(
 
 
 def _bits_of(distance: Floats, separations: Floats) -> Bits:
-    """Return a bit for each separation at which a pair at this distance are duplicates, (p,)."""
+    """Return the (p,) bits of pairs. A bit is set for each separation at which the pair are duplicates."""
     of = np.array([0xFFFFFFFF << k & 0xFFFFFFFF for k in range(separations.size)], dtype=np.uint32)
     return of[np.searchsorted(separations, distance)]

@@ -1,4 +1,4 @@
-"""Find the gap between the distances of duplicates and those of real neighbours."""
+"""Find the gap between the distances of duplicates and the distances of real neighbours."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dask_dedup.dedup.pairs import SWEEP_CANDIDATES, PairSearch, Points, sweep_p
 if TYPE_CHECKING:
     from dask_dedup.dedup.pairs import Floats, Indices
 
-#: The radial density covers this many mean spacings.
+#: Largest radius of the radial density, in mean spacings of the particles.
 _SPACINGS = 3.0
 #: Ratio of consecutive shell radii, and the first radius as a fraction of the range.
 _STEP, _FINEST = 1.04, 0.01
-#: Pairs sampled for the radial density, each counted from both ends; least and most of them per interval.
+#: Sampled pairs for the radial density, and limits of the pairs that a shell needs. Pairs count from both ends.
 _PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
-#: A gap ends at this many times its start or beyond.
+#: Smallest ratio of the end of a gap to its start.
 _WIDENING = 1.4
-#: A gap has fewer pairs than predicted, by this many standard deviations.
+#: A gap has fewer pairs than predicted by at least this many standard deviations.
 _SIGNIFICANT = 5.0
-#: The same, over pairs of particles: pairs are counted from both ends, and once for each duplicate of a particle.
+#: The same if each pair of particles counts once, without repeats for both ends and for duplicates of the particles.
 _SIGNIFICANT_PARTICLES = 3.5
-#: Pairs per angstrom are counted from a distance divided by this, to the distance times this.
+#: Pairs per angstrom at a distance are counted from the distance / 1.15 to the distance * 1.15.
 _WINDOW = 1.15
 
 
@@ -40,7 +40,7 @@ class Spacing:
     neighbours_begin : float
         Smallest distance of real neighbours.
     recommended : float or None
-        The separation with the fewest pairs per angstrom, to two digits. None without duplicates.
+        The separation with the fewest pairs per angstrom, rounded to two digits. None without duplicates.
     farthest_duplicates : float or None
         Largest measured distance up to `duplicates_end`, if known.
     """
@@ -51,7 +51,7 @@ class Spacing:
     farthest_duplicates: float | None = None
 
     def includes(self, separation: float) -> bool:
-        """Return whether a separation is in the gap, where it separates duplicates from neighbours."""
+        """Return whether a separation is in the gap."""
         return not self.leaves_duplicates(separation) and separation <= self.neighbours_begin
 
     def leaves_duplicates(self, separation: float) -> bool:
@@ -79,9 +79,9 @@ class _RadialPairs:
     reach : float
         The largest distance that was searched.
     edges : (s + 1,) float64
-        Of shells.
+        Radii of the edges of shells.
     observed, expected : (s,) float64
-        Pairs in each shell, and those of as many particles placed at random.
+        Number of pairs in each shell, and the expected number if the same number of particles are placed at random.
     """
 
     counted: Indices
@@ -93,7 +93,10 @@ class _RadialPairs:
     expected: Floats
 
     def nearest(self) -> float:
-        """Return the distance within which 95 % of the points have a neighbour, at most `reach`; 0 without points."""
+        """Return the distance within which 95 % of the points have a neighbour.
+
+        The distance is at most `reach`, and 0 without points.
+        """
         if not self.counted.size:
             return 0.0
         nearest = np.full(int(self.counted.max()) + 1, self.reach)
@@ -109,38 +112,38 @@ def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
 def measure_spacing(centres: Floats, micrographs: Indices) -> tuple[Spacing | None, float]:
     """Find the gap between distances of duplicates and of real neighbours.
 
-    The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
-    the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
-    / area`` (volume for tomograms). Coincident particles count once. Let ``P(r)`` be the greatest
-    ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
+    The radial density is ``g(r) = pairs(r) / expected(r)``. Here ``pairs`` is the observed number of pairs in a shell,
+    and ``expected`` is the number if the same number of particles are placed at random. This is ``sum of
+    n (n - 1) / 2 over micrographs * shell / area`` (volume for tomograms). Coincident particles count once. Let
+    ``P(r)`` be the greatest ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
 
     - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` at its end,
     - is wide: ``s >= 1.4 v``,
-    - holds fewer pairs than ``g = P(v) / 2`` predicts, by 5 standard deviations, and by 3.5 where
-      a pair of particles counts once, not twice for each pair of their duplicates.
+    - has fewer pairs than ``g = P(v) / 2`` predicts, by at least 5 standard deviations. If each pair of particles
+      counts once (not from both ends, and not again for their duplicates), 3.5 are enough, but both are required.
 
-    The gap with the greatest ``s / v`` counts. Duplicates end at ``v`` if ``g`` up to there is
-    ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``, through a tenth of
-    the way from the floor of the gap (mean ``g`` over its first half) to ``P(v)``.
+    The gap with the greatest ``s / v`` is used. Duplicates end at ``v`` if ``g`` up to ``v`` is at least ``P(v) / 2``.
+    Let ``f`` be the mean ``g`` over the first half of the gap. Neighbours begin at the last distance before ``s`` at
+    which ``g`` rises above ``f + (P(v) - f) / 10``.
 
-    The recommended separation is where an error matters least: among ``r`` of the gap, from a
-    twentieth of where neighbours begin, those with the fewest pairs per angstrom between
-    ``r / 1.15`` and ``1.15 r``; of several, the geometric mean.
+    At the recommended separation, an error matters least. It is the ``r`` in the gap with the fewest pairs per angstrom
+    between ``r / 1.15`` and ``1.15 r``. If several ``r`` have the fewest pairs, it is their geometric mean. ``r`` is
+    at least a twentieth of the distance at which neighbours begin.
 
     Parameters
     ----------
     centres : (n, 2) or (n, 3) float64
-        Finite; in angstrom, or in any unit. The order of the rows does not matter.
+        Finite positions in angstrom or any other unit. The order of the rows does not matter.
     micrographs : (n,) intp
-        Dense micrograph numbers, 0 and up.
+        Micrograph numbers, consecutive from 0.
 
     Returns
     -------
     spacing : Spacing or None
         None without a gap.
     nearest : float
-        Without a gap, the distance within which 95 % of the points have a neighbour, or else the largest that was
-        searched; 0 without points, and with a gap. Copies of a point do not count.
+        Without a gap, the distance within which 95 % of the points have a neighbour, at most the largest searched
+        distance. 0 with a gap, and without points. Copies of a point do not count.
     """
     radial = _radial_pairs(_distinct(centres, micrographs))
     gap = _find_gap(radial)
@@ -186,7 +189,7 @@ def _find_gap(radial: _RadialPairs) -> Spacing | None:
 def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:
     """Return the separation in the gap from `end` to `begin` with the fewest pairs per angstrom, to two digits."""
     first = max(end, begin / 20)
-    # Beyond the last shell, pairs are not counted.
+    # No pairs are counted beyond the last shell.
     last = max(first, min(begin, radial.edges[-1] / _WINDOW))
     tried = first * np.exp(0.01 * np.arange(int(np.log(last / first) / 0.01 + 1e-9) + 1))
     near = (radial.distances >= first / _WINDOW) & (radial.distances <= last * _WINDOW)
@@ -195,15 +198,15 @@ def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:
     pairs = within - np.searchsorted(distances, tried / _WINDOW)
     density = pairs / (tried * (_WINDOW - 1 / _WINDOW))
     best = float(np.exp(np.log(tried[density == density.min()]).mean()))
-    # Rounding must not leave the gap.
+    # The rounded value must be in the gap.
     rounded = (float(f"{best:.{digits}g}") for digits in (2, 3, 4))
     return next((each for each in rounded if end <= each <= begin), best)
 
 
 def _distinct(centres: Floats, micrographs: Indices) -> Points:
-    """Return the distinct points in an order that depends on nothing but the points.
+    """Return the distinct points in an order that depends only on the points.
 
-    Copies of a particle say nothing new about its distance to others.
+    Copies of a particle have the same distances to other particles, so they add no information.
     """
     order = np.lexsort([*centres.T, micrographs])
     points = Points(centres, micrographs).take(order)
@@ -213,7 +216,7 @@ def _distinct(centres: Floats, micrographs: Indices) -> Points:
 
 
 def _radial_pairs(points: Points) -> _RadialPairs:
-    """Count pairs of distinct points per shell, and those expected at random."""
+    """Count pairs of distinct points per shell, and compute the numbers expected at random."""
     rows, none = np.zeros(0, np.intp), np.zeros(0)
     nothing = _RadialPairs(rows, rows, none, 0.0, np.zeros(1), none, none)
     if not len(points):
@@ -266,13 +269,13 @@ def _sample_distances(points: Points, reach: float) -> tuple[Indices, Indices, F
 
 
 def _join_shells(radii: Floats, pairs: Indices, expected: Floats) -> tuple[Floats, Floats, Floats]:
-    """Merge adjacent shells until observed plus expected pairs are enough in each."""
+    """Merge adjacent shells until each shell has enough observed plus expected pairs."""
     enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
     ends: list[int] = []
     held = 0.0
     for step, (seen, chance) in enumerate(zip(pairs, expected, strict=True)):
         if seen >= enough > held > 0:
-            # Keep a sharp rise apart from the sparse shells before it.
+            # Do not merge a sharp rise with the sparse shells before it.
             ends.append(step)
             held = 0.0
         held += seen + chance

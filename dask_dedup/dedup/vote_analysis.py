@@ -1,4 +1,4 @@
-"""What a run whose votes decide would keep at other separations."""
+"""Find the particles that a run with votes would keep at other separations."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def apply_votes(
 ) -> SeparationAnalysis:
     """Return the analysis with the picks that are kept at each separation after the votes.
 
-    Parameters are those of `separation.analyse_separations`, with valid picks only. At separations below the vote
-    distance a vote reaches as far as the separation.
+    Parameters are as in `separation.analyse_separations`, with valid picks only. At separations below the vote
+    distance, the separation replaces the vote distance.
     """
     centres, _ = picks.points(params)
     _, micrographs = unique_inverse(picks.micrograph)

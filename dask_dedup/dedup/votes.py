@@ -1,8 +1,9 @@
 """Votes: each pick votes for the nearest particle that remains, in the name of its picker.
 
 The particles that greedy suppression keeps are the representatives. A representative votes for itself. Any other
-particle votes for the nearest representative that it is a duplicate of, if that is within the vote distance; of
-several equally near, for the better-ranked. The votes of a representative are the pickers that voted for it.
+particle votes for the nearest representative that it is a duplicate of, if that is within the vote distance. If
+several are equally near, it votes for the best-ranked of them. The number of votes of a representative is the number
+of pickers that voted for it.
 """
 
 from __future__ import annotations
@@ -34,20 +35,22 @@ class Votes(RowTable):
     Attributes
     ----------
     row_id : (n,) uint64
-        Of the representative, as in `Picks`, like micrograph, uid and source. Fields with ``voter_`` describe the
-        nearest particle of the picker that voted for it.
+        Row id of the representative, as in `Picks`. The same applies to micrograph, uid and source. Fields with
+        ``voter_`` describe the nearest particle of the picker that voted for the representative.
     kept : (n,) bool
         Whether the representative is kept.
     votes, pickers_here : (n,) uint16
-        Number of pickers that voted for it, and of pickers with comparable particles on its micrograph.
+        Number of pickers that voted for the representative, and of pickers with comparable particles on the
+        micrograph.
     picker : (n,) uint16
         Number of the picker.
     picks : (n,) int32
-        Number of its particles that voted.
+        Number of particles of this picker that voted for the representative.
     coincident : (n,) uint16
-        Source of the voter of another picker at exactly the same position; that of the voter if there is none.
+        Source of another picker's voter for the same representative at exactly the same position, else
+        `voter_source`.
     distance : (n,) float64
-        Angstrom, between the representative and the voter.
+        Distance between the representative and the voter, angstrom.
     """
 
     row_id: NDArray[np.uint64]
@@ -68,12 +71,12 @@ class Votes(RowTable):
 
     @property
     def first(self) -> NDArray[np.bool_]:
-        """Mask of the first row of each representative, (n,). Its rows must follow each other."""
+        """Mask of the first row of each representative, (n,). Rows of a representative must be adjacent."""
         return begins_run(self.row_id)
 
     def in_order(self) -> Self:
         """Return the table sorted by the row id of the representatives, then by picker."""
-        # Each representative has its rows in order already.
+        # The rows of each representative are already sorted by picker.
         return self.take(np.argsort(self.row_id, kind="stable"))
 
 
@@ -90,7 +93,7 @@ def assign_votes(
     distance: float,
     filaments: NDArray[np.int64] | None = None,
 ) -> Pairs:
-    """Let every rejected particle vote. Return the rows of the voter and of what it voted for, and their distance.
+    """Find the votes of all rejected particles. Return the rows of voters and of representatives, and their distances.
 
     Parameters
     ----------
@@ -98,12 +101,12 @@ def assign_votes(
     keys : sequence of (n,) uint64
         Rank keys (see `rank`).
     result : Suppression
-        The representatives are the particles that it does not reject.
+        Decision of the greedy rule. The kept particles are the representatives.
     distance : float
         The vote distance, angstrom.
     filaments : (n,) int64, optional
-        Filament of each particle; -1 if it has none. A particle whose nearest representative is on a filament votes
-        for every representative of that filament within the vote distance.
+        Filament of each particle; -1 if it has none. If the nearest representative is on a filament, a particle
+        votes for all representatives on that filament within the vote distance.
     """
     voter, voted, apart = _pairs_to_representatives(points, result, distance)
     order = np.argsort(voter)
@@ -139,14 +142,14 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
     """Select the pairs of a rejected and a kept row, and replace the numbers of coincident groups by rows."""
     i, j, apart = pairs
     groups, rejected = result.groups, result.rejected
-    lost = rejected if groups is None else rejected[groups.best]
-    near = (lost[i] != lost[j]) & (apart <= distance)
+    rejected_rows = rejected if groups is None else rejected[groups.best]
+    near = (rejected_rows[i] != rejected_rows[j]) & (apart <= distance)
     i, j, apart = i[near], j[near], apart[near]
-    voter, voted = np.where(lost[i], i, j), np.where(lost[i], j, i)
+    voter, voted = np.where(rejected_rows[i], i, j), np.where(rejected_rows[i], j, i)
     if groups is None:
         return voter, voted, apart
     members, starts = groups.members, np.cumsum(groups.rows) - groups.rows
-    # Of a kept group one row is kept, unless a label forbids that the others are its duplicates.
+    # Only one row of a kept group is kept, unless a label forbids that its rows are duplicates of each other.
     kept = np.where(groups.mutual, 1, groups.rows)
     members_kept = members.copy()
     members_kept[starts[groups.mutual]] = groups.best[groups.mutual]
@@ -156,7 +159,7 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
     pair, nth = repeat_each(kept[voted])
     voter, apart = voter[pair], apart[pair]
     voted = members_kept[starts[voted[pair]] + nth]
-    copies = np.flatnonzero(groups.mutual[groups.group] & ~lost[groups.group])
+    copies = np.flatnonzero(groups.mutual[groups.group] & ~rejected_rows[groups.group])
     copies = copies[rejected[copies]]
     return (
         np.append(voter, copies),
@@ -168,9 +171,9 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
 def _nearest_of_runs(
     rows: Indices, distance: Floats, starts: Indices, keys: Keys
 ) -> tuple[Indices, Floats]:
-    """Split `rows` at `starts`. Return the nearest row of each part, the better-ranked of equally near ones.
+    """Split `rows` at `starts`. Return the nearest row of each part, and its distance.
 
-    Also return its distance.
+    If several rows are equally near, return the best-ranked of them.
     """
     if not starts.size:
         return rows, distance
@@ -183,13 +186,13 @@ def _nearest_of_runs(
 
 @dataclass(frozen=True, slots=True)
 class CountedVotes:
-    """The table of votes, and what each particle has from it.
+    """The table of votes, and the result for each particle.
 
     Attributes
     ----------
     table : Votes
     votes : (n,) uint16
-        Of each particle; 0 if it is no representative.
+        Number of votes of each particle; 0 if the particle is no representative.
     outvoted : (n,) bool
         Whether a particle is a representative that is rejected for its votes.
     """
@@ -200,7 +203,7 @@ class CountedVotes:
 
     @classmethod
     def none(cls, n: int) -> Self:
-        """Return the result for `n` particles if votes are not counted."""
+        """Return the result for `n` particles without a count of votes."""
         return cls(
             Votes.concatenate([]),
             votes=constant_column(np.uint16(0), n),
@@ -223,11 +226,11 @@ def count_votes(
     picks : Picks
         Valid picks of whole micrographs.
     micrographs : (n,) intp
-        Number of the micrograph of each, from 0.
+        Number of the micrograph of each pick, from 0.
     keys : sequence of (n,) uint64
         Rank keys of the picks.
     result : Suppression
-        Its decisions about the picks.
+        Decisions of the greedy rule about the picks.
     params : DedupParams
     voting : Voting
     """
@@ -239,7 +242,7 @@ def count_votes(
 
     picker = np.array(voting.picker_of, dtype=np.intp)[picks.source]
     pickers, own = len(voting.pickers), np.flatnonzero(~result.rejected)
-    # A slot for each representative and picker. A representative comes before other particles at distance 0.
+    # A slot for each representative and picker. Distance -1 puts a representative before other particles at 0.
     voter = np.append(own, voter)
     slot = np.append(own, voted) * pickers + picker[voter]
     apart = np.append(np.full(own.size, -1.0), apart)
@@ -285,9 +288,9 @@ def count_votes(
 def _find_coincident_voters(
     picks: Picks, voted: Indices, voter: Indices, distance: Floats
 ) -> Indices:
-    """Return an earlier row of the same representative with a voter at exactly the same position, (n,).
+    """Return, for each row, an earlier row with the same representative and a voter at exactly the same position, (n,).
 
-    Without such a row it is the row itself. `voted` must be sorted.
+    Return the row itself if there is no such row. `voted` must be sorted.
     """
     same = np.arange(voted.size)
     rows = same

@@ -1,4 +1,4 @@
-"""Who votes, and which particles are kept for their votes."""
+"""The pickers that vote, and the rule by which votes decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Counts = NDArray[np.signedinteger]
 
-#: Above this number of pickers, sets and pairs of them are not listed, as there are too many.
+#: Largest number of pickers for which sets and pairs of pickers are listed.
 MOST_LISTED = 16
 
 
@@ -32,7 +32,7 @@ class Voting:
     pickers : tuple of str
         Name of each picker.
     picker_of : tuple of int
-        Number of the picker of each input.
+        For each input, the number of its picker.
     min_votes : int
     found_by, not_found_by : tuple of int
         Numbers of pickers.
@@ -69,9 +69,9 @@ class Voting:
         Parameters
         ----------
         votes : (n,) int
-            Number of pickers that voted for each.
+            Number of pickers that voted for each representative.
         micrograph : (n,) int
-            Number of its micrograph.
+            Number of the micrograph of each representative.
         seen : (m, p) bool
             Whether each of p pickers has comparable particles on each micrograph.
         found_by : callable

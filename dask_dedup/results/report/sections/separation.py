@@ -213,7 +213,7 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
         found = f"There are few duplicates, and {far}."
     best = better = ""
     if spacing.recommended is not None:
-        best = f" The fewest pairs lie about {spacing.recommended:g} Å apart"
+        best = f" The fewest pairs are about {spacing.recommended:g} Å apart"
         best, better = f"{best}.", f"{best}; that is a better choice."
     if fit is Fit.RIGHT:
         if not end:
@@ -222,7 +222,7 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
         if number is not None and not number / _FAR <= chosen <= number * _FAR:
             return (
                 f"It looks right. {found} {chosen:g} Å falls in the gap between. {number:g} Å is farther from "
-                "both, because the fewest pairs lie about there, so it is the safer choice."
+                "both, because the fewest pairs are about there, so it is the safer choice."
             )
         return (
             f"It looks right. {found} {chosen:g} Å falls in the gap between, so it removes duplicates without "
