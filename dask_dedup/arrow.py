@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """Convert an Arrow column of numbers or booleans to a NumPy array.
 
-    Only floats may have nulls, which become NaN. Numbers in one chunk without nulls are returned as a read-only view.
+    Only floats may have nulls. They become NaN. If the column is one chunk of numbers without nulls, the array is a
+    read-only view.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [_values(chunk) for chunk in chunks]
@@ -70,14 +71,14 @@ def from_strings(texts: Sequence[str]) -> pa.Array:
 
 
 def take_strings(texts: Sequence[str], index: NDArray[np.integer]) -> pa.DictionaryArray:
-    """Return the text of each row, whose `index` in `texts` is given. Equal texts get one code."""
+    """Return `texts[i]` for each i in `index`, dictionary-encoded. Equal texts get the same code."""
     distinct = from_strings(texts).dictionary_encode()
     codes = to_numpy(distinct.indices)[index]
     return pa.DictionaryArray.from_arrays(from_numpy(codes), distinct.dictionary)
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether an Arrow type is text, perhaps dictionary-encoded."""
+    """Return whether an Arrow type is text or dictionary-encoded text."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -103,7 +104,7 @@ def without_views(kind: pa.DataType) -> pa.DataType:
 
 
 def cast_views(table: pa.Table) -> pa.Table:
-    """Return a table whose columns have the types `without_views`."""
+    """Cast the columns of a table to types without views. See `without_views`."""
     plain = pa.schema([field.with_type(without_views(field.type)) for field in table.schema])
     if plain.equals(table.schema):
         return table
@@ -117,7 +118,7 @@ def filter_rows(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
 
 
 def map_children(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """Return a nested type with changed types of its children. Return other types as they are."""
+    """Apply `change` to the types of the children of a nested type. Return other types unchanged."""
 
     def changed(field: pa.Field) -> pa.Field:
         return field.with_type(change(field.type))

@@ -4,10 +4,10 @@
 
     DedupError
     ├── InputError    (ValueError)    the tables or the parameters are wrong; exit code 2
-    │   └── OutputExistsError         the output folder holds something else; exit code 2
+    │   └── OutputExistsError         the output folder has other files; exit code 2
     └── RunError      (RuntimeError)  the run failed; exit code 1
 
-A message is one or two sentences: what is wrong, where (file, column, row), what to do.
+A message has one or two sentences, with the error, its location (file, column, row) and advice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class DedupError(Exception):
     """Base class of all errors that this package raises on purpose.
 
-    ``str(error)`` shows parameters as Python keywords; `spelled` shows them in another form.
+    ``str(error)`` shows parameters as Python keywords. `spelled` shows parameters in another form.
     """
 
     @property
@@ -35,7 +35,7 @@ class DedupError(Exception):
 
     @property
     def hints(self) -> list[Hint]:
-        """The parameters that the message names, with suggested values, in order of appearance."""
+        """The parameters in the message, with suggested values, in order of appearance."""
         return find_hints(self.raw)
 
     def spelled(self, spelling: Callable[[Hint], str]) -> str:
@@ -72,5 +72,5 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
 
 
 def is_system_error(error: BaseException) -> bool:
-    """Return whether an error comes from the disk or server, not from the content or absence of the file."""
+    """Return whether the disk or server caused an error. Return False for missing and damaged files."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)

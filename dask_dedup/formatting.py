@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "span": "spans"}
+_SINGULAR = {"have": "has", "are": "is", "occur": "occurs", "span": "spans"}
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:
@@ -62,7 +62,7 @@ def printable(text: str, length: int = 2000) -> str:
 
 
 def short_names(paths: Sequence[str], least: int = 1) -> list[str]:
-    """Shorten each path to its last parts, as many as distinguish all paths, and at least `least`.
+    """Shorten all paths to the smallest number of last parts, at least `least`, with which all paths differ.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def shell_command(verb: str, path: object, *flags: str) -> str:
 def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
     """Format `rows` (name to value) as an HTML table for notebooks. All text is escaped.
 
-    A last row links to the report if that is a local file.
+    If the report is a local file, the last row is a link to it.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def html_table(caption: str, rows: Mapping[str, object], report: Path | None = N
     '<table><caption>Run &lt;1&gt;</caption><tr><th>kept</th><td>5</td></tr></table>'
     """
     cells = {name: escape(str(value)) for name, value in rows.items()}
-    # A notebook shows results by itself, so this must not wait for an object store.
+    # A notebook calls this for each result that it shows. It must not wait for an object store.
     if isinstance(report, type(Path())) and report.exists():
         path = escape(str(report))
         cells["report"] = f'<a href="{path}">{path}</a>'

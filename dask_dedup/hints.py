@@ -1,4 +1,4 @@
-"""Parameters named in messages, which Python shows as keywords and the command line as flags.
+"""Parameters in messages. The Python API shows them as keywords, the command line as flags.
 
 The library writes ``f"Fix the rows, or pass {parameter('invalid', 'reject')}."``. The Python API shows
 ``invalid='reject'``, the command line shows the flag.
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Private-use characters: no name or message contains them, and `printable` escapes them elsewhere.
+# Private-use characters. Names and messages do not contain them, and `printable` escapes them elsewhere.
 _START, _END = "\ue000", "\ue001"
 _MENTION = re.compile(f"{_START}([a-z_]+)(?:=([^{_END}]*))?{_END}")
 
 
 class Hint(NamedTuple):
-    """A parameter named in a message, with an optional suggested value as text."""
+    """A parameter in a message, with an optional suggested value as text."""
 
     parameter: str
     text: str | None = None
 
     @property
     def value(self) -> Any:
-        """The suggested value as a Python object, or as text if the text is no Python literal."""
+        """The suggested value as a Python object. Text that is no Python literal remains text."""
         try:
             return ast.literal_eval(self.text or "")
         except (ValueError, SyntaxError):
@@ -34,15 +34,15 @@ class Hint(NamedTuple):
 
 
 def parameter(name: str, value: object = None) -> str:
-    """Return marked-up text that names a parameter, for use in a message.
+    """Return marked-up text for a parameter in a message.
 
-    The value to suggest, if any, is text, a number, True, a tuple, or {input: value}.
+    `value` is an optional suggested value: text, a number, True, a tuple, or {input: value}.
     """
     return f"{_START}{name}{'' if value is None else f'={value}'}{_END}"
 
 
 def find_hints(text: str) -> list[Hint]:
-    """Return the parameters named in a marked-up message, in order of appearance.
+    """Return the parameters in a marked-up message, in order of appearance.
 
     Examples
     --------

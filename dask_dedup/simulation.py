@@ -1,7 +1,7 @@
 """Simulate the picks of several particle pickers on the same micrographs.
 
-The random numbers of a micrograph depend on the seed and its number, so neither the part size nor
-another picker changes them.
+The random numbers of a micrograph depend only on the seed and the micrograph's number. So the size of the
+parts and additional pickers do not change them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Uints = NDArray[np.uint64]
 
-#: Approximate rows per part; rows in random order are spread over this many parts at a time.
+#: Approximate rows per part, and number of consecutive parts whose rows are shuffled together.
 PART_ROWS, WINDOW_PARTS = 200_000, 4
-#: A K3 camera: rows, columns.
+#: Rows and columns of a K3 camera.
 SHAPE = (4092, 5760)
-#: Angstrom; RESIDUAL is the error of an alignment (sigma per axis).
+#: All in angstrom. RESIDUAL is the error of an alignment (sigma per axis).
 PSIZE_MIC, PSIZE_ALIGN, DIAMETER, RESIDUAL = 0.83, 1.66, 120.0, 1.0
 # A margin of half a diameter stays empty.
 _HEIGHT, _WIDTH = (pixels * PSIZE_MIC - DIAMETER for pixels in SHAPE)
 _BANDS, _PER_BAND = int(_HEIGHT // DIAMETER) + 1, int(_WIDTH // DIAMETER) + 1
 # First word of a spawn key: the purpose of the random numbers.
 _TRUTH, _PICKS, _ORDER, _UIDS = range(4)
-# Dictionaries of random numbers would only cost time and space.
+# Only these columns repeat values. For others, dictionary encoding would cost time and space.
 _REPEATED = ["location/micrograph_uid", "location/micrograph_path"]
 _NO_FOLDERS = ("", "..", "micrographs.parquet")
 
@@ -83,22 +83,23 @@ def simulate_pickers(
 
     Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the micrograph
     table ``FOLDER/micrographs.parquet``. True particles are at least 120 angstrom apart. A picker
-    finds some of them, misplaces each a little and adds false picks. Each picker has its own scale
-    of scores. The alignment shift leads back to the true centre with an error of 1 angstrom.
+    finds some of them, moves each by a small random distance and adds false picks. Each picker has
+    a different scale of scores. With the alignment shift, the centre has an error of 1 angstrom.
 
     Parameters
     ----------
     folder : str or Path
     particles, micrographs : int
-        Number of true particles, and of micrographs to spread them over evenly.
+        Number of true particles and of micrographs. All micrographs have about the same number of particles.
     pickers : sequence of str
-        ``blob`` finds 75 % with 6 angstrom jitter and adds 20 % false picks, ``template`` 85 % with
-        3 angstrom and 10 %; any other name is in between.
+        Names of the pickers. ``blob`` finds 75 % of the particles with a jitter of 6 angstrom, and adds 20 % false
+        picks. ``template`` finds 85 % with a jitter of 3 angstrom, and adds 10 %. Pickers with other names are
+        between these two.
     seed : int
         The same seed gives byte-identical files on the same library versions.
     clustered : bool
-        Whether the rows of a micrograph are consecutive, in one part. If not, the rows of every four
-        parts together are shuffled.
+        Whether the rows of a micrograph are consecutive and in a single part. If False, the rows of four parts at a
+        time are shuffled.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def simulate_pickers(
         picker = _KNOWN.get(picker_folder.name, _Picker())
         for first in range(0, micrographs, step):
             window = range(first, min(first + step, micrographs))
-            # Rounding the ends, not the counts, makes the counts add up.
+            # The ends are rounded instead of the counts, so that the counts add up to the total.
             ends = [i * particles // micrographs for i in (*window, window.stop)]
             spans = zip(window, pairwise(ends), strict=True)
             rows = np.concatenate([_pick(i, b - a, picker, slot, seed) for i, (a, b) in spans])
@@ -175,8 +176,8 @@ def _exposures(micrographs: Uints, seed: int) -> pa.Table:
 def _positions(count: int, rng: np.random.Generator) -> Floats:
     """Return (count, 2) random particle centres in angstrom, at least a particle diameter apart.
 
-    Bands are a diameter apart. The particles of a band are hard rods on a line, with the gaps of
-    sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
+    The image is divided into bands one diameter apart. Within a band, particles are hard rods on a line, and
+    sorted uniform random numbers give their gaps (Tonks 1936, doi:10.1103/PhysRev.50.955).
     """
     fewest, square = -(-count // _PER_BAND), round((count * _HEIGHT / _WIDTH) ** 0.5)
     bands = min(max(fewest, square, 1), _BANDS)
@@ -305,7 +306,7 @@ def simulate_project(
 
 
 def _in_pixels(picks: Floats) -> list[list[float]]:
-    """Return x and y in pixels and the score of each pick that `_pick` returns."""
+    """Return x and y in pixels and the score of each pick. `picks` are the rows from `_pick`."""
     rows: list[list[float]] = np.column_stack([picks[:, 4:6] / PSIZE_MIC, picks[:, 6]]).tolist()
     return rows
 

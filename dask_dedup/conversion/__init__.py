@@ -1,10 +1,10 @@
-"""Conversions: the particles of all inputs in one format, whatever the formats of the inputs.
+"""Conversions: write the particles of all inputs in one format. The inputs may have different formats.
 
 - ``star``: one STAR file of RELION with optics groups;
 - ``relion-coordinates``: one coordinate file per micrograph, and the list that RELION's Extract reads.
 
-Text of the inputs is copied unchanged where possible. Positions that are not centres in pixels of the micrograph
-are converted.
+If possible, text of the inputs is copied unchanged. Positions in other units than pixels of the micrograph, and
+corners of boxes, are converted to centres in pixels of the micrograph.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
-    #: A conversion is pickled for the workers of a cluster. `split` writes the rows of a fragment to part files, and
-    #: `assemble` joins those of all fragments.
+    #: A conversion is pickled for the workers of a cluster. `split` writes the rows of a fragment to part files.
+    #: `assemble` joins the part files of all fragments.
     Conversion = StarConversion | CoordinatesConversion
 
 __all__ = ["CONVERSIONS", "make_conversion"]
@@ -35,14 +35,14 @@ def make_conversion(
     summaries: Sequence[ScanSummary],
     exposures: ParticleTable | None,
 ) -> tuple[Conversion | None, list[str]]:
-    """Return the conversion for an output format, None for formats that are none. Also return warnings.
+    """Return the conversion for an output format, and warnings. Without a conversion, return None and no warnings.
 
     Parameters
     ----------
     output_format : str
     inputs : Inputs
     summaries : sequence of ScanSummary
-        Of all fragments.
+        Scan summaries of all fragments.
     exposures : ParticleTable, optional
         The micrograph table.
 

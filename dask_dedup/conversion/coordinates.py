@@ -1,6 +1,6 @@
 """Coordinate files of RELION, one per micrograph, and the lists that RELION's Extract reads.
 
-The files have one table without a name and without optics groups, as RELION writes them: Extract reads the first
+As in RELION's coordinate files, the table has no name, and there are no optics groups. Extract reads only the first
 table of a file.
 """
 
@@ -63,13 +63,13 @@ if TYPE_CHECKING:
 X, Y = COORDINATES[:2]
 CLASS, PSI = "rlnClassNumber", "rlnAnglePsi"
 LABELS = (X, Y, SCORE, CLASS, PSI)
-#: The lists of RELION 4 and later, and of RELION 3.1.
+#: Names of the lists: for RELION 4 and later, and for RELION 3.1.
 LIST, SUFFIX_LIST = "autopick.star", "coords_suffix_autopick.star"
 LIST_LABELS = (MICROGRAPH, "rlnMicrographCoordinates")
 _SUFFIX = "_autopick.star"
-#: A project folder of RELION has one of these. A job folder has a copy of the first, and a third file.
+#: A project folder of RELION has one of these two files. A job folder has a copy of the first file, and `_JOB_FILE`.
 _PROJECT_FILES, _JOB_FILE = ("default_pipeline.star", ".gui_projectdir"), "job.star"
-#: Pixel sizes of one micrograph may differ by this fraction, through rounding.
+#: Rounded pixel sizes of the same micrograph may differ by this fraction.
 _TOLERANCE = 1e-3
 
 
@@ -81,9 +81,9 @@ class CoordinatesConversion:
     ----------
     names : MicrographNames
     files : tuple of str
-        Path of the file of each micrograph in `names`, in the output folder.
+        For each micrograph in `names`, the path of its coordinate file in the output folder.
     micrographs : str
-        Path of the STAR file with the micrographs, for the list of RELION 3.1; empty if there is none.
+        Path of the STAR file with the micrographs, for the list of RELION 3.1. Empty without such a file.
     """
 
     names: MicrographNames
@@ -100,7 +100,7 @@ class CoordinatesConversion:
     ) -> None:
         """Write the lines of a fragment, ordered by micrograph.
 
-        A part file has a second file, ``.index``: micrograph, bytes and rows of each group of lines.
+        Next to a part file, an ``.index`` file has the micrograph, bytes and rows of each group of lines.
         """
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         rows = read(table, fragment, roles.columns)
@@ -113,7 +113,7 @@ class CoordinatesConversion:
             distinct, start = np.unique(number[order], return_index=True)
             index = []
             with path.open("wb") as file:
-                groups = np.split(order, start[1:])  # one, if there are no rows
+                groups = np.split(order, start[1:])  # without rows: one empty group
                 for micrograph, group in zip(distinct.tolist(), groups, strict=False):
                     text = to_bytes(lines.take(from_numpy(group)))
                     file.write(text)
@@ -148,8 +148,8 @@ class CoordinatesConversion:
     def _write_lists(self, numbers: Sequence[int], folder: Path, final: Path) -> list[OutputFile]:
         names = [self.names.names[number] for number in numbers]
         project = find_project(final, names)
-        home = final if is_uri(str(final)) else final.absolute()
-        base = home.relative_to(project).as_posix() if project else str(home)
+        output_folder = final if is_uri(str(final)) else final.absolute()
+        base = output_folder.relative_to(project).as_posix() if project else str(output_folder)
         paths = [f"{base}/{self.files[number]}" for number in numbers]
         lines = [
             f"{name} {path}\n" for name, path in zip(_quoted(names), _quoted(paths), strict=True)
@@ -201,7 +201,7 @@ def _columns(
 
 
 def file_of(micrograph: str) -> str:
-    """Return the path of a micrograph's coordinate file below a job folder, as RELION forms it.
+    """Return the path that RELION gives to a micrograph's coordinate file, relative to the job folder.
 
     Examples
     --------
@@ -215,15 +215,14 @@ def file_of(micrograph: str) -> str:
 
 
 def find_project(final: Path, micrographs: Sequence[str]) -> Path | None:
-    """Return the RELION project folder that contains the folder `final`, None if there is none.
+    """Return the RELION project folder that contains the folder `final`, or None.
 
-    It holds RELION's list of jobs, or the first micrograph under its name.
+    A project folder has RELION's list of jobs, or the file of the first micrograph.
     """
     if is_uri(str(final)):
         return None
-    home = final.absolute()
     relative = [name for name in micrographs[:1] if name and not PurePosixPath(name).is_absolute()]
-    for folder in home.parents:
+    for folder in final.absolute().parents:
         if exists(folder / _JOB_FILE):
             continue
         if any(exists(folder / name) for name in (*_PROJECT_FILES, *relative)):
@@ -239,7 +238,7 @@ def make_coordinates(
     Raises
     ------
     InputError
-        If the inputs have tomograms, several pixel sizes, or two micrographs with one file.
+        If the inputs have tomograms, several pixel sizes, or two micrographs with the same coordinate file.
     """
     check_positions(inputs, "relion-coordinates")
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
@@ -276,7 +275,7 @@ def make_coordinates(
 
 
 def _check_pixel_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if the inputs have micrographs of different pixel sizes, and no table tells which count."""
+    """Raise InputError if the micrographs have different pixel sizes and there is no micrograph table."""
     if inputs.micrographs is not None:
         return
     means = {

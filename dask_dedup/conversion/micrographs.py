@@ -1,4 +1,4 @@
-"""Names and pixel sizes of micrographs in converted tables. Each micrograph has one name for all inputs."""
+"""Names and pixel sizes of micrographs in converted tables. A micrograph has the same name for all inputs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: Columns with the names of micrographs in a micrograph table.
 _MICROGRAPH_NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
 SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
-#: Extension of a micrograph. Names may have other dots.
+#: Extension of a micrograph's name. The rest of a name may have dots, too.
 EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
 
 
@@ -55,11 +55,11 @@ class MicrographNames:
     names: tuple[str, ...]
 
     def numbers(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """Return the index of each key in `keys` and `names`, -1 for unknown ones."""
+        """Return the index of each key in `keys` and `names`. Return -1 for unknown keys."""
         return find_sorted(self.keys, keys)
 
     def texts(self, keys: NDArray[np.uint64]) -> pa.Array:
-        """Return the name of each micrograph; ``None`` for rows without one."""
+        """Return the name of each micrograph. Rows without a micrograph have the text ``None``."""
         number = self.numbers(keys)
         return pa.array([*self.names, "None"], pa.string()).take(
             from_numpy(number % (len(self.names) + 1))
@@ -71,8 +71,12 @@ def find_names(
 ) -> MicrographNames:
     """Return the names of all micrographs with particles.
 
-    They are those of the micrograph table, else of the first input, preferably one that has them with
-    an extension and a folder. If none has an extension, they are those in the micrographs of the inputs' jobs.
+    The name of a micrograph is taken from the first of these sources that has it:
+
+    1. the micrograph table;
+    2. if the inputs have only a name without extension: the micrographs of the RELION jobs of the inputs;
+    3. the inputs. Names with extension and folder are preferred, then names of earlier inputs;
+    4. for matching by uid: the column with the paths of micrographs.
 
     Raises
     ------
@@ -102,19 +106,19 @@ def find_names(
     for key, name in zip(keys.tolist(), listed, strict=True):
         if first.setdefault(name, key) != key:
             raise InputError(
-                f"two micrographs are named {name or '(nothing)'}, so one table cannot tell them apart. Rename one "
+                f"two micrographs are named {name or '(nothing)'}, so one table cannot distinguish them. Rename one "
                 f"with {parameter('rename_micrographs')}, or pass {parameter('output_format', 'native')}."
             )
     return MicrographNames(keys, tuple(listed))
 
 
 def _completeness(name: str) -> tuple[bool, bool, bool]:
-    """Return what a name has; a greater value is a more complete name."""
+    """Return whether a name has an extension, has a folder, is not empty. More complete names have greater values."""
     return EXTENSION.search(name) is not None, "/" in name, bool(name)
 
 
 def name_warnings(names: Iterable[str]) -> list[str]:
-    """Return a list of one warning if names lack the extension by which RELION finds the micrographs, else []."""
+    """Return a list with one warning if micrograph names have no extension, else []."""
     lacking = [name for name in names if not EXTENSION.search(name)]
     if not lacking:
         return []
@@ -126,16 +130,16 @@ def name_warnings(names: Iterable[str]) -> list[str]:
 
 
 def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
-    """Map key to name in the tables of micrographs that the RELION jobs of pick files name.
+    """Map micrograph key to its name in the micrographs.star of the RELION job that made the pick files.
 
-    Names match without folders, extensions and usual endings, if only one on each side is alike.
+    Names are matched without folders, extensions and usual endings, if the match is unique on both sides.
     """
     if inputs.roles[0].match != "name":
         return {}
     found = (micrographs_of_job(table) for table in inputs.tables)
     listed: set[str] = set()
     for path in dict.fromkeys(each.path for each in found if each):
-        with suppress(InputError):  # the names of the inputs serve as well
+        with suppress(InputError):  # without this table, the names of the inputs are used
             table = open_table(path)
             column = name_column(table)
             if column is None:
@@ -151,13 +155,13 @@ def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
 
 
 def name_column(exposures: ParticleTable) -> str | None:
-    """Return the column with the names of micrographs in a micrograph table, None if it has none."""
+    """Return the column of a micrograph table that has the names of micrographs, or None."""
     names = exposures.schema.names
     return next((name for name in _MICROGRAPH_NAME_COLUMNS if name in names), None)
 
 
 def _names_in_table(inputs: Inputs, exposures: ParticleTable) -> dict[int, str]:
-    """Map key to name in a micrograph table, unless the inputs have groups that it lacks."""
+    """Map micrograph key to its name in a micrograph table. Without the group columns of the inputs, return {}."""
     column = name_column(exposures)
     roles = inputs.roles[0]
     if column is None or not set(roles.groups) <= set(exposures.schema.names):
@@ -203,9 +207,9 @@ def _paths_of_uids(inputs: Inputs) -> Iterator[tuple[int, str]]:
 def micrograph_pixel_sizes(
     found: Extract, roles: ColumnRoles, inputs: Inputs
 ) -> NDArray[np.float64]:
-    """Return the (n,) pixel size of each row's micrograph, angstrom.
+    """Return the (n,) pixel size of each row's micrograph, in angstrom.
 
-    It differs from the pixel size of the coordinates if the parameter `coordinate_pixel_size` gives that.
+    With the parameter `coordinate_pixel_size`, this differs from the pixel size of the coordinates.
     """
     if inputs.micrographs is not None:
         return inputs.micrographs.psize_at(inputs.micrographs.find(found.micrographs))
@@ -215,7 +219,7 @@ def micrograph_pixel_sizes(
 
 
 def scanned_pixel_sizes(roles: ColumnRoles, summaries: Iterable[ScanSummary]) -> list[float]:
-    """Return the least and the greatest pixel size of the micrographs of an input, in each fragment's summary."""
+    """Return the minimum and maximum pixel size of an input's micrographs from each of its scan summaries."""
     pairs = [
         pair
         for each in summaries
@@ -225,7 +229,7 @@ def scanned_pixel_sizes(roles: ColumnRoles, summaries: Iterable[ScanSummary]) ->
 
 
 def check_kept_rows(inputs: Inputs, summaries: Sequence[ScanSummary], sources: set[int]) -> None:
-    """Raise InputError if rows of the inputs `sources` are kept although their centres are unknown."""
+    """Raise InputError if rows without a known centre are kept. Only the inputs `sources` are checked."""
     if inputs.params.invalid != "keep":
         return
     for summary in summaries:
@@ -248,7 +252,8 @@ def check_positions(inputs: Inputs, output_format: str) -> None:
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         if roles.unit not in ("pixel", "fraction", "angstrom") or roles.in_angstrom:
             raise InputError(
-                f"{table.path}: its positions ({roles.position[0]}) cannot be converted to those of RELION. {native}."
+                f"{table.path}: its positions ({roles.position[0]}) cannot be converted to positions of RELION. "
+                f"{native}."
             )
         if roles.overrides_psize and inputs.micrographs is None and roles.psize_mic is None:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Optics groups of several inputs, merged into one table without clashes."""
+"""Merge the optics groups of several inputs into one table. Groups with the same name but other values are renamed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     Group = Mapping[str, str]
 
 GROUP, NAME = "rlnOpticsGroup", "rlnOpticsGroupName"
-#: What RELION needs of each optics group, besides a pixel size.
+#: Labels that RELION needs in each optics group. It also needs a pixel size.
 REQUIRED = ("rlnVoltage", "rlnSphericalAberration")
 MICROGRAPH_SIZE = "rlnMicrographPixelSize"
 PIXEL_SIZES = (MICROGRAPH_SIZE, "rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize")
-#: Optics in the rows of a table, and the labels of RELION for them.
+#: Columns with optics in the rows of a table, and RELION's labels for these columns.
 _OF_RELION = {name: name for name in (NAME, *REQUIRED, "rlnAmplitudeContrast")}
 _OF_CRYOSPARC = {
     "ctf/accel_kv": "rlnVoltage",
@@ -44,18 +44,19 @@ _OF_CRYOSPARC = {
 
 @dataclass(frozen=True, slots=True)
 class InputOptics:
-    """The optics groups of one input, and how its rows name them.
+    """The optics groups of one input. Rows refer to their group in one of three ways.
 
     Attributes
     ----------
     groups : list of dict of str to str
         Labels and values of each group.
     numbers : (g,) int64
-        For rows with a group number: the number of each group, ascending.
+        If rows have group numbers: the number of each group, ascending.
     keys, group_of_key : (m,) uint64 and (m,) intp
-        For rows without one: the sorted keys of the micrographs, and the group of each.
+        If the groups are in the micrograph table: the sorted keys of the micrographs, and the index of the group
+        of each micrograph.
     columns : tuple of str
-        For rows with the optics themselves: these columns.
+        If the rows have the optics themselves: the columns with the optics.
     """
 
     groups: list[dict[str, str]]
@@ -75,9 +76,9 @@ class MergedOptics:
     rows : tuple of tuple of str
     inputs : tuple of InputOptics
     new : tuple of tuple of int
-        For each input, the new number of each of its groups.
+        For each input, the new numbers of its groups.
     dropped : tuple of str
-        Labels that not all groups have.
+        Labels that some groups lack. These labels are left out.
     """
 
     labels: tuple[str, ...]
@@ -89,7 +90,7 @@ class MergedOptics:
     def numbers(
         self, fragment: Fragment, keys: NDArray[np.uint64], rows: pa.Table
     ) -> NDArray[np.int64]:
-        """Return the (n,) new group numbers of a fragment's rows, whose micrographs have these keys."""
+        """Return the (n,) new group numbers of a fragment's rows. `keys` are the (n,) micrograph keys of the rows."""
         source, path = fragment.source, str(fragment)
         optics, new = self.inputs[source], np.array(self.new[source])
         if optics.numbers.size:
@@ -100,9 +101,9 @@ class MergedOptics:
             index = _match(_values(rows, optics.columns, path), optics)
             known = index >= 0
         else:
-            place = np.searchsorted(optics.keys, keys).clip(max=max(0, optics.keys.size - 1))
-            known = optics.keys[place] == keys
-            index = optics.group_of_key[place]
+            micrograph = np.searchsorted(optics.keys, keys).clip(max=max(0, optics.keys.size - 1))
+            known = optics.keys[micrograph] == keys
+            index = optics.group_of_key[micrograph]
         if not known.all():
             path, row = fragment.locate(int(np.argmin(known)))
             what = counted(int(np.sum(~known)), "row", "have no optics group")
@@ -123,12 +124,12 @@ def find_optics(
     exposures : ParticleTable, optional
         The micrograph table, for inputs without optics.
     sizes : sequence of float or None
-        Pixel size of each input's micrographs, if there is one for all.
+        For each input, the pixel size of its micrographs, or None if it has several.
 
     Raises
     ------
     InputError
-        If an input's optics lack what RELION needs.
+        If the optics of an input lack values that RELION needs.
     """
     found = []
     for table, size in zip(inputs.tables, sizes, strict=True):
@@ -171,7 +172,7 @@ def _no_optics(table: ParticleTable) -> InputError:
 
 
 def star_detail(table: ParticleTable) -> StarDetail | None:
-    """Return the details of the particle table in a STAR file, None for other tables."""
+    """Return the details of the particle table in a STAR file. Return None for other formats."""
     detail: StarDetail | None = table.detail if table.format == "star" else None
     if table.format == "optimisation_set":
         detail = table.detail.particles.detail
@@ -206,7 +207,7 @@ def _values(rows: pa.Table, columns: Sequence[str], path: str) -> NDArray[np.flo
 
 
 def _match(values: NDArray[np.float64], optics: InputOptics) -> NDArray[np.intp]:
-    """Return the group whose values each row has, -1 for none."""
+    """Return the (n,) index of the group with the values of each row, or -1."""
     index = np.full(len(values), -1, dtype=np.intp)
     labels = [_OF_CRYOSPARC.get(column, column) for column in optics.columns]
     for number, group in enumerate(optics.groups):
@@ -216,7 +217,7 @@ def _match(values: NDArray[np.float64], optics: InputOptics) -> NDArray[np.intp]
 
 
 def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTable) -> InputOptics:
-    """Return the optics of the micrograph table, whose groups the rows have by their micrographs."""
+    """Return the optics of the micrograph table. The group of a row is the group of its micrograph."""
     detail = star_detail(exposures)
     roles = inputs.roles[table.source]
     column = name_column(exposures)
@@ -247,43 +248,48 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
 def check_micrographs(
     optics: MergedOptics, inputs: Inputs, summaries: Sequence[ScanSummary], table: str
 ) -> None:
-    """Raise InputError if rows of inputs whose optics are in the micrograph table `table` have no group there."""
+    """Raise InputError if rows have no optics group in the micrograph table `table`.
+
+    Inputs with optics in other places are not checked.
+    """
     for summary in summaries:
         keys = optics.inputs[summary.source].keys
         if not keys.size:
             continue
         path = inputs.tables[summary.source].path
-        cure = f"Remove the rows, or pass {parameter('output_format', 'native')}."
+        advice = f"Remove the rows, or pass {parameter('output_format', 'native')}."
         names = sorted(each.name for each in summary.names if each.key not in keys)
         if names:
             raise InputError(
                 f"{path}: {counted(len(names), 'micrograph', 'are')} not in {table} (first: {names[0]}), so their "
-                f"particles have no optics group. Add them to that table. {cure}"
+                f"particles have no optics group. Add them to that table. {advice}"
             )
         unnamed = summary.invalid.get("micrograph", 0)
         if unnamed:
             raise InputError(
-                f"{path}: {counted(unnamed, 'row', 'have no micrograph')}, and so no optics group. {cure}"
+                f"{path}: {counted(unnamed, 'row', 'have no micrograph')}, and so no optics group. {advice}"
             )
 
 
 def _check(group: Mapping[str, str], table: ParticleTable, optics: InputOptics) -> None:
-    """Raise InputError if a group lacks what RELION needs."""
+    """Raise InputError if a group lacks values that RELION needs."""
     missing = [label for label in REQUIRED if not _is_number(group.get(label, ""))]
     if not any(_is_number(group.get(label, "")) for label in PIXEL_SIZES):
         missing.append(f"a pixel size ({MICROGRAPH_SIZE})")
     if not missing:
         return
-    where = "its optics groups" if optics.numbers.size else "its optics"
-    cure = f"Add them to data_optics, or pass {parameter('output_format', 'native')}."
+    subject = "its optics groups" if optics.numbers.size else "its optics"
+    advice = f"Add them to data_optics, or pass {parameter('output_format', 'native')}."
     if optics.keys.size:
-        where, cure = (
+        subject, advice = (
             "the optics groups of its micrographs",
             "Add them to data_optics of that table.",
         )
     elif optics.columns:
-        cure = f"Pass {parameter('micrograph_pixel_size')}."
-    raise InputError(f"{table.path}: {where} lack {', '.join(missing)}, which RELION needs. {cure}")
+        advice = f"Pass {parameter('micrograph_pixel_size')}."
+    raise InputError(
+        f"{table.path}: {subject} lack {', '.join(missing)}, which RELION needs. {advice}"
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -294,9 +300,9 @@ def _is_number(text: str) -> bool:
 
 
 def merge_optics(found: Sequence[InputOptics]) -> MergedOptics:
-    """Merge the optics groups of all inputs. Groups of equal names and values in two inputs are one.
+    """Merge the optics groups of all inputs. Groups with equal names and values become one group.
 
-    A name that stands for other values is changed. Labels that not all groups have are left out.
+    A group is renamed if another group has its name but other values. Labels that some groups lack are left out.
     """
     every = [group for optics in found for group in optics.groups]
     common = [label for label in every[0] if all(label in group for group in every)]
@@ -310,8 +316,8 @@ def merge_optics(found: Sequence[InputOptics]) -> MergedOptics:
     for optics in found:
         mine: list[int] = []
         own: set[str] = set()
-        for place, group in enumerate(optics.groups, 1):
-            name = group.get(NAME, f"opticsGroup{place}")
+        for number, group in enumerate(optics.groups, 1):
+            name = group.get(NAME, f"opticsGroup{number}")
             values = tuple(group[label] for label in labels)
             unique, count = name, 1
             while unique in own or (unique in named and not _equal(named[unique], values)):
@@ -330,7 +336,7 @@ def merge_optics(found: Sequence[InputOptics]) -> MergedOptics:
 
 
 def _equal(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether the values of two groups are equal, as numbers where they are numbers."""
+    """Return whether two groups have equal values. Numeric texts are compared as numbers."""
     return all(
         a == b or (_is_number(a) and _is_number(b) and float(a) == float(b))
         for a, b in zip(one, other, strict=True)

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 #: Name of the file in particles_kept and particles_rejected.
 FILE = "particles.star"
 PARTICLE = "rlnTomoParticleName"
-#: An input without these columns has no shift: 0 means the same.
+#: Columns that are written as 0 for inputs that lack them.
 _ZERO = {*RELION_SHIFT_ANGSTROM, *RELION_SUBTOMOGRAM}
 _LABEL = re.compile(r"[A-Za-z]\w*")
 
@@ -83,7 +83,7 @@ class StarConversion:
     ----------
     names : MicrographNames
     labels : tuple of str
-        Columns of the file, except the optics group, which is the last one.
+        Columns of the file, except for the last column, the optics group.
     micrograph : str
         Label of the micrograph or tomogram.
     optics : MergedOptics
@@ -132,7 +132,7 @@ class StarConversion:
         return [*columns, as_text(from_numpy(numbers))]
 
     def _texts(self, inputs: Inputs, fragment: Fragment, rows: pa.Table) -> dict[str, pa.Array]:
-        """Return the columns that the input has, as text."""
+        """Return the columns of `labels` that the input has, as text."""
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         own = [
             label
@@ -191,7 +191,7 @@ class StarConversion:
 
 
 def labels_of(table: ParticleTable, convention: str) -> list[str]:
-    """Return the labels of RELION that a table's columns can be written with."""
+    """Return RELION's labels for the columns of a table that can be written."""
     detail = star_detail(table)
     if detail is not None:
         return list(detail.labels)
@@ -208,7 +208,7 @@ def labels_of(table: ParticleTable, convention: str) -> list[str]:
 def make_star(
     inputs: Inputs, summaries: Sequence[ScanSummary], exposures: ParticleTable | None
 ) -> tuple[StarConversion, list[str]]:
-    """Return the conversion to a STAR file, and a warning about columns that are left out."""
+    """Return the conversion to a STAR file, and warnings."""
     check_positions(inputs, "star")
     _check_alike(inputs, summaries)
     computed = {
@@ -256,7 +256,7 @@ def make_star(
 
 
 def _name_warnings(inputs: Inputs) -> list[str]:
-    """Return a list of one warning if particles of all inputs together have one name, else []."""
+    """Return a list with one warning if a particle name occurs more than once in the inputs, else []."""
     names = [
         as_text(read(table, fragment, [PARTICLE]).column(PARTICLE))
         for table in inputs.tables
@@ -268,20 +268,20 @@ def _name_warnings(inputs: Inputs) -> list[str]:
         return []
     return [
         f"{counted(len(repeated), 'value')} of {PARTICLE} {'occur' if len(repeated) > 1 else 'occurs'} more than once "
-        f"in the inputs (first: {min(repeated)}). RELION finds the trajectories of particles by it, so do not use "
+        f"in the inputs (first: {min(repeated)}). RELION finds the trajectories of particles by name, so do not use "
         f"the trajectories of one input with {FILE}."
     ]
 
 
 def _check_alike(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if the positions of the inputs cannot be in the same columns."""
+    """Raise InputError if the positions of the inputs cannot be written to the same columns."""
     native = f"Pass {parameter('output_format', 'native')}"
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         copied = table.format != "coordinates" and roles.convention == "relion"
         if copied and (table.source in inputs.params.flip_y or roles.overrides_psize):
             name = "flip_y" if table.source in inputs.params.flip_y else "coordinate_pixel_size"
             raise InputError(
-                f"{table.path}: {parameter(name)} changes its positions, which a STAR file would have unchanged. "
+                f"{table.path}: {parameter(name)} changes its positions, but a STAR file would have the old ones. "
                 f"{native}."
             )
         shift = [name for name in roles.shift if name not in RELION_SHIFT_ANGSTROM]
@@ -302,13 +302,13 @@ def _check_alike(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     others = {summary.source for summary in summaries if set(summary.psize) - {IMAGE}}
     if of_image and others:
         raise InputError(
-            f"{inputs.tables[min(of_image)].path}: its coordinates are in pixels of the images, those of "
-            f"{inputs.tables[min(others)].path} are not. {native}."
+            f"{inputs.tables[min(of_image)].path}: its coordinates are in pixels of the images, but the coordinates "
+            f"of {inputs.tables[min(others)].path} are not. {native}."
         )
 
 
 def _one_size(inputs: Inputs, roles: ColumnRoles, summaries: Sequence[ScanSummary]) -> float | None:
-    """Return the pixel size of the micrographs of an input, None if there are several."""
+    """Return the pixel size of an input's micrographs, or None if there are several."""
     if len(roles.position) == 3:
         return None
     if inputs.micrographs is not None:
@@ -319,19 +319,19 @@ def _one_size(inputs: Inputs, roles: ColumnRoles, summaries: Sequence[ScanSummar
 
 
 def _general(inputs: Inputs) -> tuple[tuple[str, str], ...]:
-    """Return the values of ``data_general``, which must be the same in all inputs."""
+    """Return the values of ``data_general``. Raise InputError if two inputs have different values."""
     found = [getattr(star_detail(table), "general", {}) for table in inputs.tables]
     other = next((n for n, each in enumerate(found) if each != found[0]), None)
     if other is not None:
         raise InputError(
-            f"{inputs.tables[other].path}: has another data_general block than {inputs.tables[0].path}, so one table "
-            f"cannot stand for both. Pass {parameter('output_format', 'native')}."
+            f"{inputs.tables[other].path}: has another data_general block than {inputs.tables[0].path}, but one file "
+            f"can have only one. Pass {parameter('output_format', 'native')}."
         )
     return tuple(found[0].items())
 
 
 def _first_tubes(inputs: Inputs) -> tuple[int, ...]:
-    """Return the number to add to the tube ids of each input, so that no two inputs share one."""
+    """Return the number to add to the tube ids of each input. With it, the ids of different inputs differ."""
     first, offsets = 0, []
     for table in inputs.tables:
         offsets.append(first)

@@ -1,4 +1,4 @@
-"""Values as the text of a STAR file."""
+"""Convert values to the text of a STAR file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: RELION's values for "none" of a pick.
+#: RELION's values for a missing number and a missing class of a pick.
 NO_VALUE, NO_CLASS = "-999.000000", "-999"
-#: Largest difference, relative to the value, between a text and the number that it stands for.
+#: Largest relative difference between a number and its text.
 _ROUNDING = 1e-9
 _QUOTED = r"^$|\s|^[\"'#;_]|^(data_|loop_)"
 
 
 def as_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Return a column of text or numbers as text. Numbers have as many digits as they need."""
+    """Return a column of text or numbers as text. Numbers have as many digits as are needed to read them exactly."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -36,13 +36,13 @@ def as_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def choose_text(values: Floats, text: pa.Array | None, *, missing: str = "nan") -> pa.Array:
-    """Return the numbers as text: that of the input where it stands for the same number, else RELION's 6 decimals.
+    """Return numbers as text. If the input's text is the same number, keep this text, else write 6 decimals.
 
     Parameters
     ----------
     values : (n,) float64
     text : pyarrow.Array of str or None
-        Of the input, with nulls.
+        Text of the input. May have nulls.
     missing : str
         Text for NaN.
     """
@@ -65,7 +65,7 @@ def constant(text: str, rows: int) -> pa.Array:
 
 
 def quote(values: pa.Array) -> pa.Array:
-    """Put values that STAR cannot hold otherwise into quotes."""
+    """Put values into quotes if STAR requires it."""
     needs = pc.match_substring_regex(values, _QUOTED)
     if not pc.any(needs).as_py():
         return values
@@ -96,6 +96,6 @@ def write_lines(lines: pa.Array, mask: NDArray[np.bool_], path: Path) -> None:
 
 
 def header(block: str, labels: Sequence[str]) -> bytes:
-    """Return the beginning of a STAR table, up to its rows."""
+    """Return the lines of a STAR table before its rows."""
     listed = [f"_{label} #{number}" for number, label in enumerate(labels, 1)]
     return "\n".join(["", f"data_{block}", "", "loop_", *listed, ""]).encode()

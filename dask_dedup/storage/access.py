@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: The check gives up sooner than the run.
+#: The check makes fewer attempts than the run.
 _QUICK_CONFIG = {
     "retries": {"mode": "standard", "max_attempts": 2},
     "connect_timeout": 5,
@@ -76,12 +76,12 @@ def _request_little(path: Any) -> None:
     quick.retries = 1
     bucket, _, key = path.path.partition("/")
     try:
-        # Listing names the reason of a failure; asking for one object returns a bare status code.
+        # The error of a listing has the reason of a failure. The error of a single object has only a status code.
         quick.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
     except PermissionError as error:
         if _code(error) in _BAD_CREDENTIALS or not key:
             raise
-        # Reading an object may be allowed where listing is not.
+        # Reading an object may be allowed although listing is not.
         try:
             quick.info(path.path)
         except PermissionError:
@@ -141,7 +141,7 @@ def _translate(error: Exception, path: object) -> Exception | None:
 
 
 def _code(error: BaseException) -> str:
-    """Return the error code in an object store's response, or "" if the error has no code."""
+    """Return the error code in an object store's response. Return "" if the error has no code."""
     for each in causes(error):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -150,6 +150,6 @@ def _code(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException | None:
-    """Return the first of an error's causes that an object store's library raised, or None."""
+    """Return the first cause of an error that is from an object store's library, or None."""
     modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
     return next((each for each, module in modules if _STORE_MODULES.fullmatch(module)), None)

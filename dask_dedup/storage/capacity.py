@@ -16,11 +16,11 @@ from dask_dedup.storage.paths import is_remote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Disk full, quota used up, file larger than the process may write.
+#: Errors for a full disk, a used up quota, and a file larger than the process may write.
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: With fewer free inodes, the message names them instead of the free bytes.
+#: If fewer files than this can be created, the message has their number instead of the free bytes.
 _FEW_FILES = 100
-#: Share of the machine's memory that rows may take: they are there twice while they are split.
+#: Maximum share of the machine's memory for rows. While rows are split, there are two copies of them.
 _MEMORY_SHARE = 0.5
 
 
@@ -70,7 +70,7 @@ def _free_space(folder: Path) -> str:
 def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
     """Raise `InputError` if rows of `size` bytes in total do not fit into memory at once.
 
-    `what` names the file or the part of the file.
+    `what` is the file, or a part of the file, for the message.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > _MEMORY_SHARE * memory:

@@ -22,7 +22,7 @@ def delta_options(path: Path) -> dict[str, str]:
         "AWS_SESSION_TOKEN",
     )
     if options:
-        # Two publishers must not write the same version; stores without conditional writes refuse.
+        # Two publishers must not write the same version. Stores without conditional writes raise an error.
         options["AWS_CONDITIONAL_PUT"] = "etag"
     if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
         options["AWS_ALLOW_HTTP"] = "true"
@@ -40,7 +40,7 @@ def _settings(
 ) -> dict[str, str]:
     """Map the given names to S3 settings. Leave out unset settings. Return {} for a local path.
 
-    botocore also finds credentials in profiles. The two libraries search only the environment and
+    `botocore` also finds credentials in profiles. `deltalake` and `pyiceberg` search only the environment and
     the machine's role.
     """
     if not is_s3(path):

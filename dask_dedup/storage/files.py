@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 #: Bytes requested at a time when an object is read from start to end.
 READ_BYTES = 8 * 2**20
-#: Small requests made at once.
+#: Number of threads for many small requests.
 _THREADS = 16
-#: Attempts to create an object while the store handles another request for it, and seconds between them.
+#: Attempts to create an object while the store handles another request for this object, and the seconds between
+#: two attempts.
 _CONFLICTS, _CONFLICT_SECONDS = 5, 0.5
 
 
 class _Object(io.RawIOBase):
-    """A raw stream over an object in an object store. Each read is one request for a byte range."""
+    """Raw stream that reads an object from an object store. Each read requests one byte range."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def _names_too_long() -> Iterator[None]:
-    """Suppress the error about a name that no file can have."""
+    """Suppress the error about a name that is too long for a file."""
     try:
         yield
     except OSError as error:
@@ -150,7 +151,7 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def parquet_source(path: str | Path) -> dict[str, Any]:
-    """Return the keyword arguments with which `pyarrow.parquet.ParquetFile` opens a file."""
+    """Return keyword arguments for `pyarrow.parquet.ParquetFile` that open a file."""
     path = at(path)
     if is_remote(path):
         # Merges the requests of adjacent column chunks.
@@ -183,7 +184,7 @@ def local_copy(path: Path) -> Path:
     if not is_remote(path):
         return path
     status = status_of(path)
-    # Without the lock, two callers would make two copies, and the cache would delete one in use.
+    # Without the lock, two callers would make two copies. The cache would then delete a copy that is in use.
     with _copying:
         return Path(_copies(str(path), status.st_mtime_ns, status.st_size).name)
 
@@ -204,12 +205,12 @@ def list_files(folder: Path) -> dict[Path, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a complete file. Raise `FileNotFoundError` if there is none."""
+    """Read a complete file. Raise `FileNotFoundError` if the file does not exist."""
     return bytes(_request("cat_file", path)) if is_remote(path) else path.read_bytes()
 
 
 def write_bytes(path: Path, content: bytes, **condition: str) -> None:
-    """Write a small object. `condition` is a conditional-write option of the store, such as ``IfMatch``."""
+    """Write a small object. `condition` is an option for conditional writes, such as ``IfMatch``."""
     _request("pipe_file", path, content, **condition)
 
 
@@ -222,9 +223,9 @@ def upload(file: Path, target: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a local path to write to. The file appears at `path`, complete, if the block succeeds.
+    """Yield a local path to write to. If the block succeeds, the complete file appears at `path`.
 
-    The parent folders of a local path are created.
+    The parent folders of a local `path` are created.
     """
     if is_remote(path):
         with tempfile.NamedTemporaryFile(prefix="dask-dedup-") as file:
@@ -241,16 +242,16 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def create(path: Path, content: bytes) -> None:
-    """Create an object. Raise `FileExistsError` if it exists already.
+    """Create an object. Raise `FileExistsError` if the object exists already.
 
-    This call may have created it: a request is repeated if its response was lost.
+    This error may also come from the call that created the object: the request is repeated if its response was lost.
     """
     for _ in range(_CONFLICTS):
         try:
             write_bytes(path, content, mode="create")
         except (NotImplementedError, ValueError, TypeError) as error:
             raise RunError(
-                f"{path}: the library for this store cannot create an object only if there is none."
+                f"{path}: the library for this store does not support conditional writes, which a run needs."
             ) from error
         except FileExistsError:
             raise
@@ -278,7 +279,7 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
             write_bytes(path, content, IfMatch=form)
         except (OSError, RunError):
             if tag_of(path) != tag:
-                # The first response may have been lost, and the repeated request refused.
+                # If the response of the first request was lost, the repeated request is refused.
                 return read_bytes(path) == content
             if form == forms[-1]:
                 raise
@@ -297,7 +298,7 @@ def copy_file(source: Path, target: Path) -> str:
     """Link a file if possible, otherwise copy it. The target's parent folders are created.
 
     Return "linked" (a hard link), "copied by the store", or "copied". Raise `FileExistsError` if a local target
-    exists: it may be a link to another file, whose content a copy would replace.
+    exists. If this target is a link, a copy would replace the content of the linked file.
     """
     here: Any = source
     there: Any = target
@@ -317,7 +318,7 @@ def copy_file(source: Path, target: Path) -> str:
         except FileExistsError:
             raise
         except OSError:
-            # Another file system, one without hard links, or a file of another user.
+            # The target is on another file system, links are not supported, or another user owns the file.
             target.touch(exist_ok=False)
             shutil.copyfile(source, target)
         else:
@@ -352,7 +353,7 @@ def remove_files(paths: Iterable[Path]) -> None:
     """Remove objects. Missing objects are ignored."""
 
     def drop(path: Path) -> None:
-        # The library's `rm` would take some characters of names for wildcards.
+        # The library's `rm` would read some characters of names as wildcards.
         with suppress(FileNotFoundError):
             _request("rm_file", path)
 

@@ -1,7 +1,8 @@
 """Paths on a local file system or, for a URI, in an object store.
 
-Any protocol of `fsspec` works (``s3://``, ``gs://``, ``abfs://``, ...). Its libraries find the credentials in
-the environment, a profile or the machine's role. URIs with credentials are refused.
+Any protocol of `fsspec` works (``s3://``, ``gs://``, ``abfs://``, ...). `storage.protocols` has the settings of each
+protocol. The libraries find the credentials in the environment, a profile or the machine's role. URIs with
+credentials are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _WILDCARDS = re.compile(r"[*\[\]]|\?(?!version=\d+$)")
 def at(location: str | Path) -> Path:
     """Convert a location to a path. An object store's URI becomes a `UPath`, which behaves like `pathlib.Path`.
 
-    Raise `InputError` if a URI holds credentials or wildcards, or its library is not installed.
+    Raise `InputError` if a URI has credentials or wildcards, or if the library for its protocol is not installed.
     """
     if not isinstance(location, str):
         # `Path` has removed a slash.
@@ -55,7 +56,7 @@ def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
 
 
 def is_uri(location: str | Path) -> bool:
-    """Return whether a location is in an object store: a URI, or a path made of one."""
+    """Return whether a location is in an object store: a URI, or a path made from a URI."""
     return not isinstance(location, str | Path) or _URI.match(str(location)) is not None
 
 
@@ -70,7 +71,9 @@ def resolve(path: Path) -> Path:
 
 
 def under(folder: str, location: str) -> str:
-    """Return a relative location as a path in `folder`. Return other locations, and all if `folder` is "", unchanged.
+    """Return a relative location as a path in `folder`. Return absolute paths and URIs unchanged.
+
+    If `folder` is "", return every location unchanged.
 
     Examples
     --------
@@ -83,5 +86,5 @@ def under(folder: str, location: str) -> str:
 
 
 def enclosing_folders(path: Path) -> tuple[Path, ...]:
-    """Return the folders around a local path, the nearest first. Return none for a path in an object store."""
+    """Return the parent folders of a local path, the nearest first. Return () for a path in an object store."""
     return () if is_remote(path) else tuple(path.resolve().parents)

@@ -15,7 +15,7 @@ _VERSIONED = re.compile(r"(.+)\?version=(\d+)")
 
 
 def split_version(location: str | Path) -> tuple[Path, int | None]:
-    """Split a location into the path of a table and the version named after it, None if none is named.
+    """Split a location into the path of a table and the version after the path. Without a version, return None.
 
     An existing file or folder is never split.
 
@@ -33,7 +33,7 @@ def split_version(location: str | Path) -> tuple[Path, int | None]:
 
 
 def without_version(location: str) -> str:
-    """Return a location without the version that it names.
+    """Return a location without its version.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def without_version(location: str) -> str:
 
 
 def with_version(location: str, version: int | None) -> str:
-    """Return a location that names a version, if it names none yet.
+    """Add a version to a location, unless the location has a version already.
 
     Examples
     --------

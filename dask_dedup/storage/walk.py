@@ -1,4 +1,4 @@
-"""Find the files below a folder, whatever links and special files it has."""
+"""Find the files below a folder. The folder may have links and special files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class FoundFile(NamedTuple):
     ----------
     path : Path
     name : str
-        Its path below the folder, with ``/``.
+        Path of the file below the folder, with ``/``.
     usable : bool
-        False for a broken link and for what is no regular file, such as a FIFO.
+        False for a broken link, and for anything else than a regular file, such as a FIFO.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class FoundFile(NamedTuple):
 
 
 def walk(folder: Path, depth: int) -> Iterator[FoundFile]:
-    """Yield the files of a folder, then those of its folders to a depth, sorted by name.
+    """Yield the files of a folder, then the files of its sub-folders down to `depth`, sorted by name.
 
     Names that begin with a dot are left out. A folder that several links point to is searched once.
     """
