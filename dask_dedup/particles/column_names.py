@@ -68,7 +68,7 @@ CRYOSPARC = Program(
     shape=("location/micrograph_shape",),
     uid=("uid",),
 )
-#: Also Warp, which writes RELION's columns, and M, whose own begin with wrp.
+#: Warp writes the same columns. M also writes columns that begin with wrp.
 RELION = Program(
     convention="relion",
     positions=(
@@ -87,34 +87,34 @@ PROGRAMS = (CRYOSPARC, RELION)
 
 
 def is_column(name: str) -> bool:
-    """Return whether a hive key is a particle column of RELION, Warp or CryoSPARC. Others may be sessions."""
-    # The key of alignments3D/split is split, if that is in the path of an input.
+    """Return whether a hive key is a particle column of RELION, Warp or CryoSPARC. Other keys may be sessions."""
+    # In a path, the column alignments3D/split has the hive key split.
     return name.startswith(("rln", "wrp")) or "/" in name or name in ("split", "class")
 
 
-#: CryoSPARC alignments, the preferred one first.
+#: CryoSPARC alignments, the preferred alignment first.
 ALIGNMENTS = ("alignments3D", "alignments2D")
 #: CryoSPARC alignments to several classes, with one shift for each.
 SEVERAL_CLASSES = "alignments3D_multi"
-#: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
+#: RELION shifts in angstrom. RELION 3.0 writes them in pixels of the particle image.
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
-#: Of tomograms that RELION 5 reconstructed.
+#: Binning of tomograms reconstructed by RELION 5.
 TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
 _DETECTOR = "rlnDetectorPixelSize"
-#: Before the binning of motion correction.
+#: Pixel size before the binning of motion correction.
 ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 #: Name of the image, and whether the images are 2-D stacks.
 RELION_IMAGE = ("rlnImageName", "rlnTomoSubTomosAre2DStacks")
-#: Angles of the frame that the shifts of a RELION sub-tomogram are in.
+#: Orientation of a RELION sub-tomogram. Shifts are in this rotated frame.
 RELION_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
-#: Distance of a RELION segment along its filament, in angstrom and, in RELION 3.0, in pixels.
+#: Distance of a RELION segment along its filament in angstrom. RELION 3.0 writes it in pixels.
 TRACK_COLUMNS = ("rlnHelicalTrackLengthAngst", "rlnHelicalTrackLength")
 SYMMETRY_SOURCE = "sym_expand/src_uid"
 
 #: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
-#: Each with its numbers per row.
+#: The value is the number of components per row.
 CONTENT_COLUMNS = {
     "cryosparc": {
         "alignments3D/shift": 2,
@@ -133,10 +133,10 @@ CONTENT_COLUMNS = {
         1,
     ),
 }
-#: Names of particles in the content hash, the preferred one first.
+#: Columns with particle names for the content hash, the preferred column first.
 PARTICLE_NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
 
-#: Columns that are no named score but can be used as one, and which values are better.
+#: Other columns that can be used as a score, and the direction of each.
 OTHER_SCORES = {
     "alignments3D/cross_cor": "higher",
     "alignments2D/class_posterior": "higher",
@@ -148,7 +148,7 @@ OTHER_SCORES = {
     "rlnParticleSelectZScore": "lower",
 }
 
-#: Columns of tables that hold no positions: what the table is, and what to pass instead.
+#: For columns of tables without positions: a description of such a table, and the files to pass instead.
 WITHOUT_POSITIONS = {
     "rlnMicrographCoordinates": "it is a list of coordinate files. Pass the files that it names, "
     "such as mic1_autopick.star.",
@@ -173,7 +173,7 @@ WITHOUT_POSITIONS = {
 
 
 def is_annotation(columns: Collection[str], table: str) -> bool:
-    """Return whether a table has picks of RELION 5 in pixels of the binned tomogram. Its path shows this."""
+    """Return whether a table has RELION 5 picks in pixels of the binned tomogram, judged by its path and columns."""
     path = Path(table).absolute()
     psize = (*RELION.psize_mic, *RELION_PARTICLE_PSIZE)
     return (
@@ -185,7 +185,9 @@ def is_annotation(columns: Collection[str], table: str) -> bool:
 
 
 def own_pixel_size(columns: Collection[str]) -> str | None:
-    """Return the column with the pixel size of the positions, if it is not that of the micrograph: of pytom-match-pick.
+    """Return the column with the pixel size of positions in a table of pytom-match-pick, or None.
+
+    This pixel size is not the pixel size of the micrograph.
 
     Other programs write `rlnDetectorPixelSize` with a magnification.
     """

@@ -49,11 +49,11 @@ class ColumnRoles:
 
     #: cryosparc or relion.
     convention: str
-    #: Identifies the micrograph or tomogram.
+    #: Name or uid of the micrograph or tomogram.
     micrograph: str
     #: x, y and, for tomograms, z.
     position: tuple[str, ...]
-    #: Of the position: fraction (of the micrograph), pixel, angstrom, or volume (fraction of the tomogram).
+    #: Unit of the position: fraction (of the micrograph), pixel, angstrom, or volume (fraction of the tomogram).
     unit: str
     #: Micrograph shape (ny, nx), which turns fractions into pixels.
     shape: str | None = None
@@ -61,44 +61,44 @@ class ColumnRoles:
     psize_mic: str | None = None
     #: Micrograph pixel size from the parameters, angstrom.
     given_psize: float | None = None
-    #: Whether `given_psize` overrides what the tables say.
+    #: Whether `given_psize` overrides the pixel sizes in the tables.
     overrides_psize: bool = False
     #: Whether the pixel size is 1 because positions are in angstrom from the corner (M).
     in_angstrom: bool = False
-    #: Whether positions are in pixels of the binned tomogram, unless the parameters give their size.
+    #: Whether positions are in pixels of the binned tomogram. False if the parameters have their pixel size.
     binned: bool = False
-    #: Whether `psize_mic` is that of the positions, which pick files have: not that of the micrograph.
+    #: Whether `psize_mic` is the pixel size of the positions (in pick files), not of the micrograph.
     own_psize: bool = False
-    #: Of tomograms in pixels, unless the parameters give their pixel size.
+    #: Image columns for positions in pixels of tomograms. None if the parameters have the pixel size.
     image: ImageColumns | None = None
-    #: One vector column, or one column per axis; empty if no shift is applied.
+    #: Alignment shift: one vector column, or one column per axis. Empty if no shift is applied.
     shift: tuple[str, ...] = ()
-    #: Names of shifts in pick files, which were added to the positions.
+    #: Names of the shifts that were added to the positions of pick files.
     added_shift: tuple[str, ...] = ()
-    #: Pixel size of the shift; None for shifts in angstrom.
+    #: Pixel size column of the shift. None for shifts in angstrom.
     psize_shift: str | None = None
     #: Pixel size of shifts in pixels from the parameters, angstrom.
     given_psize_shift: float | None = None
-    #: Angles of the frame the shift is in; empty if there is none.
+    #: Orientation of the rotated frame of the shift. Empty if the frame is not rotated.
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
     higher_is_better: bool = True
-    #: Rows with a worse score are set aside.
+    #: Rows with a worse score are not compared.
     min_score: float | None = None
     uid: str | None = None
-    #: Without a uid: shifts, angles and the particle name, for the content hash.
+    #: Shifts and angles for the content hash. Empty if the table has uids.
     content: tuple[str, ...] = ()
     particle_name: str | None = None
     half: str | None = None
-    #: The filament, or the source of a symmetry copy, if the parameters need it.
+    #: Column of the filament, or of the source of a symmetry copy, if the parameters need it.
     label: str | None = None
     #: Distance along the filament, if the label is a filament of RELION.
     track: str | None = None
-    #: How micrographs are matched.
+    #: Method of matching micrographs, and the form of their names.
     naming: Naming = field(default_factory=Naming)
     #: Columns that micrographs are grouped by.
     groups: tuple[str, ...] = ()
-    #: Path of micrographs that are matched by uid, for warnings; only of several inputs.
+    #: Path of micrographs that are matched by uid, for warnings. Only used with several inputs.
     micrograph_path: str | None = None
 
     @property
@@ -114,12 +114,12 @@ class ColumnRoles:
 
     @property
     def scanned_columns(self) -> tuple[str, ...]:
-        """The same, and the path of micrographs that are matched by uid."""
+        """Names of `columns`, and the path of micrographs that are matched by uid."""
         return tuple(dict.fromkeys((*self.columns, *filter(None, [self.micrograph_path]))))
 
     @property
     def match(self) -> str:
-        """How micrographs are matched: uid, path or name."""
+        """Method of matching micrographs: uid, path or name."""
         return self.naming.match
 
     @property
@@ -139,7 +139,7 @@ class ColumnRoles:
 
     @property
     def first_half(self) -> int:
-        """Number that marks the first half-set: 0 in CryoSPARC, 1 in RELION."""
+        """Value for the first half-set: 0 in CryoSPARC, 1 in RELION."""
         return 1 if self.convention == "relion" else 0
 
     @property
@@ -153,23 +153,23 @@ class _Shift(NamedTuple):
     psize: str | None = None
     subtomogram: tuple[str, ...] = ()
     given_psize: float | None = None
-    #: Of CryoSPARC: the alignments that the shift belongs to.
+    #: CryoSPARC alignments with this shift. None for RELION.
     group: str | None = None
 
 
 def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
-    """Find the column for each role among `columns`. Messages name the table by `table`.
+    """Find the column for each role among `columns`. `table` is the name of the table in messages.
 
     Raises
     ------
     InputError
-        If a role has no column, or the table follows both conventions.
+        If a required role has no column, or the table has columns of both CryoSPARC and RELION.
     """
     present = set(columns)
     program, position = _find_position(present, table)
     micrograph = _first(present, program.micrograph)
     if micrograph is None:
-        # Columns of M begin with wrp, those of RELION with rln.
+        # Columns of M begin with wrp, columns of RELION with rln.
         prefix = position.columns[0][:3]
         needed = " or ".join(name for name in program.micrograph if name.startswith(prefix))
         raise InputError(
@@ -354,7 +354,7 @@ def _find_score(
 def _score_columns(
     score: ScoreField, program: Program, groups: Sequence[str] = ALIGNMENTS
 ) -> list[str]:
-    """Return the names that the column of a score may have, the preferred one first."""
+    """Return the possible column names of a score, the preferred name first."""
     return [score.name] if score.custom else _in_groups(program.scores.get(score.name, ()), groups)
 
 
@@ -389,6 +389,6 @@ def _first(present: set[str], names: Sequence[str]) -> str | None:
 def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
     """Return whether the micrograph pixel size is needed to compare the positions of a table.
 
-    Coordinates in angstrom need none. At separation 0 without a shift, stored coordinates are compared.
+    Coordinates in angstrom need no pixel size. At separation 0 without a shift, stored coordinates are compared.
     """
     return roles.unit != "angstrom" and (params.measures or bool(roles.shift))

@@ -26,7 +26,7 @@ class Columns:
     rows: pa.Table
     #: Name of the table, for messages.
     table: str
-    #: Returns the file, and the row in it, of a row number.
+    #: Function that converts a row number to the file and the row in this file.
     locate: Callable[[int], tuple[str, int]] | None = None
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Columns:
         if pa.types.is_null(kind):
             return np.full(len(column), np.nan)
         if pa.types.is_decimal(kind):
-            # Arrow's own cast does not always return the nearest float, but its parser does.
+            # Arrow's cast does not always return the nearest float, but its parser does.
             column, kind = column.cast(pa.string()).cast(pa.float64()), pa.float64()
         if not _is_number(kind):
             raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers. Cast it.")
@@ -94,7 +94,7 @@ class Columns:
         """Return a column of lists of `width` numbers as (n, width) float64, with NaN for nulls."""
         column = self.rows.column(name)
         kind = column.type
-        # Each column contiguous in memory, because NumPy is slow along a short axis.
+        # Each column is contiguous in memory, because NumPy is slow along a short axis.
         result = np.empty((width, len(self))).T
         if column.null_count:
             result[:] = np.nan
@@ -127,7 +127,7 @@ class Columns:
     def optional(self, name: str, width: int) -> NDArray[np.float64]:
         """Return `width` numbers per row as (n, width) float64, with NaN for nulls.
 
-        All are NaN if there is no column `name` of such numbers, or lists of numbers if `width` > 1.
+        If there is no column `name` of numbers (if `width` > 1, of lists of numbers), all values are NaN.
         """
         kind = self.rows.schema.field(name).type if name in self.rows.schema.names else pa.null()
         if width > 1 and _is_list(kind) and _is_number(kind.value_type):
@@ -158,7 +158,7 @@ class Columns:
         if not codes:
             return np.empty(0, dtype=np.intp), []
         texts = column.chunk(0).dictionary.to_pylist()
-        # A dictionary may contain a null that rows refer to.
+        # A dictionary may contain a null.
         known = [text for text in texts if text is not None]
         number = np.cumsum([text is not None for text in texts]) - 1
         renumbered = np.where([text is None for text in texts], -1, number)
@@ -195,7 +195,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _to_texts(values: pa.Array) -> pa.Array:
-    """Convert values to text. Times of equal value have equal text, whatever their unit."""
+    """Convert values to text. Equal times have equal text in any unit."""
     texts, kind = values.cast(pa.string()), values.type
     if (pa.types.is_timestamp(kind) or pa.types.is_time(kind)) and kind.unit != "s":
         return pc.replace_substring_regex(texts, r"\.?0+(Z|[+-]\d+)?$", r"\1")

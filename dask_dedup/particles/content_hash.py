@@ -1,18 +1,18 @@
-"""The content hash, which stands in for the uid of particles without one.
+"""The content hash, which replaces the uid of particles without a uid.
 
-It depends on the particle and not on its file or row number, so neither decides between equal scores. With
-``h = 0`` at first, each 64-bit word of the row is folded in: ``h = splitmix64(h ^ word)``. The words are, in order:
+The hash depends only on the particle, so file and row number do not decide between equal scores. The hash ``h`` is 0
+at first. Then each 64-bit word of the row is added by ``h = splitmix64(h ^ word)``. The words are, in order:
 
-1. the stored position (`ColumnRoles.position`), as in the table: before any shift, unit or flip,
-2. the shifts, then the angles, applied or not: all columns in `CONTENT_COLUMNS`,
+1. the stored position (`ColumnRoles.position`), before shifts, conversion of units or a flip,
+2. the shifts, then the angles: all columns in `CONTENT_COLUMNS`, even if they are not applied,
 3. the score (`ColumnRoles.score`),
 4. the particle name, if the table has one: the first of `PARTICLE_NAME_COLUMNS`.
 
 A number is one word, its float64 bits. -0.0 counts as 0.0, and a missing number as the NaN 0x7FF8000000000000.
-Numbers are missing if the value is null or NaN, or if the table has no such column of numbers. So it does not
-matter whether files with different columns are read as one table or as several.
-A text is its UTF-8 bytes in words of 8 bytes, little-endian, the last one filled up with zero bytes. A missing or
-empty text has no words. The micrograph's name is left out, so the result is the same after folders were moved.
+Numbers are missing if the value is null or NaN, or if the table has no such column of numbers. So files with
+different columns have the same hashes if they are read as one table or as several tables.
+A text is its UTF-8 bytes in little-endian words of 8 bytes. Zero bytes fill up the last word. A missing or empty
+text has no words. The name of the micrograph is left out, so moved folders do not change the hash.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _NAN = np.uint64(0x7FF8000000000000)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
-#: Rows hashed at a time: their arrays fit in the processor's cache.
+#: Rows per block. The arrays of a block fit in the cache of the processor.
 _BLOCK_ROWS = 2**14
 
 
@@ -54,7 +54,7 @@ def content_hash(columns: Columns, roles: ColumnRoles) -> Words:
 
 
 def _fold_numbers(hashed: Words, values: NDArray[np.float64]) -> None:
-    """Fold one number per row into the hashes of the rows, in place."""
+    """Add one number per row to the hashes of the rows, in place."""
     for start in range(0, hashed.size, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
         words = (values[block] + 0.0).view(np.uint64)  # turns -0.0 into 0.0
@@ -63,13 +63,13 @@ def _fold_numbers(hashed: Words, values: NDArray[np.float64]) -> None:
 
 
 def _fold_texts(hashed: Words, column: pa.ChunkedArray) -> None:
-    """Fold the texts of a column into the hashes of the rows, in place."""
+    """Add the texts of a column to the hashes of the rows, in place."""
     start = 0
     for chunk in column.chunks:
         stop = start + len(chunk)
         index = None
         if pa.types.is_dictionary(chunk.type):
-            # An index beyond the texts stands for null.
+            # Nulls have an index beyond the texts.
             index = to_numpy(chunk.indices.fill_null(len(chunk.dictionary)))
             chunk = chunk.dictionary
         if is_text(chunk.type):
@@ -78,7 +78,7 @@ def _fold_texts(hashed: Words, column: pa.ChunkedArray) -> None:
 
 
 def _fold_chunk(hashed: Words, texts: pa.Array, index: NDArray[np.integer] | None) -> None:
-    """Fold texts into the hashes of the rows, in place. Row i has ``texts[index[i]]``, by default ``texts[i]``."""
+    """Add texts to the hashes of the rows, in place. Row i has ``texts[index[i]]``, by default ``texts[i]``."""
     texts = texts.cast(pa.large_string()).fill_null("")
     _, offsets, data = texts.buffers()
     if offsets is None or data is None or not len(texts):
@@ -87,7 +87,7 @@ def _fold_chunk(hashed: Words, texts: pa.Array, index: NDArray[np.integer] | Non
     first, length = bounds[:-1], np.diff(bounds)
     if index is not None:
         first, length = np.append(first, 0)[index], np.append(length, 0)[index]
-    # Two words more, because a word is cut out of two aligned ones.
+    # With two words more, because each word is made from two aligned words.
     aligned = np.zeros(len(data) // 8 + 3, dtype="<u8")
     aligned.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
     for start in range(0, hashed.size, _BLOCK_ROWS):
@@ -98,7 +98,7 @@ def _fold_chunk(hashed: Words, texts: pa.Array, index: NDArray[np.integer] | Non
 def _fold_block(
     hashed: Words, aligned: Words, first: NDArray[np.int64], length: NDArray[np.int64]
 ) -> None:
-    """Fold the texts at the bytes `first` of `aligned` into the hashes of the rows, in place."""
+    """Add texts to the hashes of the rows, in place. The texts begin at the bytes `first` of `aligned`."""
     for done in range(0, int(length.max(initial=0)), 8):
         left = length - done
         rows = slice(None) if left.min() > 0 else np.flatnonzero(left > 0)

@@ -53,25 +53,25 @@ class Extract:
     """The picks of a fragment, in row order, and the problems found in its rows."""
 
     picks: Picks
-    #: Of all rows.
+    #: Micrographs of all rows.
     micrographs: RowMicrographs
-    #: Of invalid rows. These and rows with a low score are marked in ``picks.invalid``.
+    #: Problems of invalid rows. ``picks.invalid`` marks these rows and rows with a low score.
     problems: list[Problem]
-    #: Of valid rows.
+    #: Problems of valid rows, for warnings.
     oddities: list[Problem]
-    #: Of the coordinates.
+    #: Pixel sizes of the coordinates.
     sizes: PixelSizes
-    #: (n,) pixel size used, angstrom; None if none is needed.
+    #: (n,) pixel size used, angstrom. None if no pixel size is needed.
     psize: Floats | None
-    #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
+    #: (n, 2) micrograph shape (ny, nx) in pixels, used to convert positions in fractions.
     shape: Floats | None
-    #: (n,) rows whose pixel coordinates are fractions from 0 to 1; None if there are none.
+    #: (n,) mask of the rows with pixel coordinates that are fractions from 0 to 1. None if there are none.
     fractional: NDArray[np.bool_] | None
     #: Whether all coordinates are 0.
     zero_filled: bool
-    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
+    #: Minimum and maximum stored RELION coordinate. NaN if all are 0 or 1.
     coordinates: tuple[float, float]
-    #: Of rows whose pixel size is unclear.
+    #: Summary of the rows with an unclear pixel size. None if there are none.
     unclear_rows: UnclearRows | None
     #: The filaments, if they have track lengths.
     tubes: Tubes | None
@@ -84,7 +84,7 @@ def extract(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
-    """Extract the picks of a fragment from its rows. `rows` must have all columns named in `roles`."""
+    """Extract the picks of a fragment from its rows. `rows` must have all columns of `roles`."""
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
@@ -147,13 +147,13 @@ class _Micrographs(NamedTuple):
 
     rows: RowMicrographs
     sizes: PixelSizes
-    #: From the micrograph table, (n, 2) as (ny, nx).
+    #: (n, 2) micrograph shape (ny, nx) from the micrograph table, pixels.
     shape: Floats | None
-    #: The same of tomograms, (n, 3) as (nz, ny, nx).
+    #: (n, 3) tomogram shape (nz, ny, nx) from the micrograph table, pixels.
     volume: Floats | None
-    #: The same in angstrom.
+    #: (n, 3) tomogram shape in angstrom.
     size: Floats | None
-    #: (n,) rows whose micrograph is missing from the micrograph table.
+    #: (n,) mask of the rows with a micrograph that is missing from the micrograph table.
     missing: NDArray[np.bool_]
 
 
@@ -186,7 +186,7 @@ class _Reader:
                 of_table = table.binned_at(row)
         sizes = find_pixel_sizes(columns, roles, of_table)
         if needs_pixel_size(roles, self.params):
-            # An inspection reads tables without any pixel size, too.
+            # An inspection also reads tables without any pixel size.
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
             if roles.image:
                 of_image = sizes.source == IMAGE
@@ -198,7 +198,7 @@ class _Reader:
         return _Micrographs(rows, sizes, shape, volume, size, missing)
 
     def score(self) -> Floats:
-        """Return the (n,) scores, NaN if there are none. Mark those worse than the parameter `min_score`."""
+        """Return the (n,) scores, NaN if there are none. Mark rows with a score worse than `min_score`."""
         if self.roles.score is None:
             return constant_column(np.nan, len(self.columns))
         score, limit = self.columns.floats(self.roles.score), self.roles.min_score
@@ -280,7 +280,7 @@ class _Reader:
         centres += 0.0  # turns -0.0 into 0.0
         absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
         if in_pixels:
-            # Without any pixel size, which an inspection allows, the distance is unknown.
+            # An inspection allows tables without any pixel size. Then the distance is unknown.
             absurd &= known.sizes.source != UNKNOWN
         what = f"are more than {FARTHEST:.0e} A away"
         problems.note(absurd, Reason.TOO_FAR, what, " ".join(roles.position))
@@ -322,7 +322,7 @@ class _Reader:
         return half
 
     def label(self, source: int) -> NDArray[np.int64]:
-        """Return (n,) labels: filaments or uids of symmetry sources, depending on the parameters. -1 means none."""
+        """Return the (n,) labels: filaments or uids of symmetry sources, by the parameters. -1 means no label."""
         none, name = constant_column(np.int64(-1), len(self.columns)), self.roles.label
         if not name:
             return none
@@ -331,7 +331,7 @@ class _Reader:
         if self.params.undo_symmetry_expansion:
             self.problems.note(absent, Reason.SOURCE, "have no source", name)
             return label
-        if self.roles.convention == "relion":  # numbers the tubes of each input from 1
+        if self.roles.convention == "relion":  # RELION numbers the tubes of each input from 1
             label = (label & 0xFFFFFFFF) + (source << 32)
         return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
 
@@ -351,7 +351,7 @@ def _fractional(position: Floats) -> NDArray[np.bool_] | None:
 
 
 def _range_of(position: Floats) -> tuple[float, float]:
-    """Return the least and greatest coordinate. Return NaN if all are 0 or 1, which may be pixels or fractions."""
+    """Return the minimum and maximum coordinate, or NaN if all are 0 or 1, which may be pixels or fractions."""
     if not position.size:
         return np.nan, np.nan
     low, high = float(position.min()), float(position.max())
@@ -364,7 +364,7 @@ def _range_of(position: Floats) -> tuple[float, float]:
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
-    """Return an (n,) mask of the positions outside their micrograph. Micrographs of unknown size count as unlimited."""
+    """Return an (n,) mask of the positions outside their micrograph. Micrographs of unknown size have no limits."""
     limit: Floats | float = np.inf
     if roles.unit in ("fraction", "volume"):
         limit = 1.0

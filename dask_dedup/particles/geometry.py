@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Convert (n, d) fractions to pixels. `shape` is that of the micrograph (ny, nx) or tomogram (nz, ny, nx)."""
+    """Convert (n, d) fractions to pixels. `shape` is the shape of the micrograph (ny, nx) or tomogram (nz, ny, nx)."""
     return fraction * shape[:, ::-1]
 
 
@@ -26,7 +26,7 @@ def centres_in_angstrom(pixels: Floats, psize_mic: Floats, shift: Floats | None 
     size = psize_mic[:, np.newaxis]
     if shift is None:
         return pixels * size
-    # In place: new arrays would take most of the time.
+    # In place, because new arrays would take most of the time.
     centres = shift / size
     np.subtract(pixels, centres, out=centres)
     centres *= size

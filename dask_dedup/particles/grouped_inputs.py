@@ -1,4 +1,4 @@
-"""Combine pick files named one by one into inputs, and adapt the parameters that name or number them."""
+"""Combine single pick files into inputs, and adapt the parameters that contain paths or numbers of inputs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 def group_inputs(
     paths: Sequence[str | Path], names: Mapping[str, str], params: DedupParams
 ) -> tuple[list[str | Path], DedupParams]:
-    """Return the inputs that `paths` stand for (see `group_files`), and the parameters for these inputs.
+    """Combine `paths` into inputs (see `group_files`). Return the inputs, and the parameters for these inputs.
 
     Raises
     ------
     InputError
-        If a parameter is for some of the files of one input only.
+        If a parameter is only for some of the files of an input.
     """
     groups = group_files(paths, names, params)
     if [group.path for group in groups] != list(paths):
         flipped = set(params.flip_y)
         flip_y = [n for n, group in enumerate(groups) if _is_flipped(group, flipped, paths)]
-        # Numbers of no input stay so; `check_inputs` refuses them.
+        # Numbers without an input stay invalid, and `check_inputs` refuses them.
         unknown = [max(n, len(groups)) for n in params.flip_y if not 0 <= n < len(paths)]
         changes: dict[str, Any] = {
             name: _for_groups(name, getattr(params, name), groups, paths)
@@ -60,7 +60,7 @@ def _for_groups(
     groups: Sequence[GroupedInput],
     paths: Sequence[str | Path],
 ) -> tuple[tuple[str, Any], ...]:
-    """Return the (input, value) pairs of a parameter, with the inputs in `groups` instead of those in `paths`."""
+    """Return the (input, value) pairs of a parameter. Replace the inputs in `paths` by the inputs in `groups`."""
     values: dict[str, list[Any]] = {}
     for path, value in pairs:
         values.setdefault(path, []).append(value)

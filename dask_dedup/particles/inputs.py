@@ -46,21 +46,21 @@ if TYPE_CHECKING:
 class Inputs:
     """Opened particle tables, with the settings needed to read particles from them."""
 
-    #: In the user's order.
+    #: Tables in the user's order.
     tables: tuple[ParticleTable, ...]
-    #: Of all tables, numbered from 0.
+    #: Fragments of all tables, numbered from 0.
     fragments: tuple[Fragment, ...]
-    #: One per table.
+    #: Column roles of each table.
     roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None = None
-    #: Inputs without a table: the path, and the given name of the picker, perhaps empty.
+    #: Path of each input without a table, and the name of the picker if the user gave one, else "".
     left_out: Mapping[str, str] = field(default_factory=dict)
-    #: None if votes are not counted.
+    #: Pickers and their votes. None if votes are not counted.
     voting: Voting | None = None
-    #: If micrographs are matched by name.
+    #: Match of micrographs by name. None for other methods.
     names: NameMatch | None = None
-    #: Where pixel sizes in the parameters come from, by input, if RELION jobs named them.
+    #: Source of the pixel size in the parameters by input, if it comes from a RELION job.
     psize_sources: Mapping[str, JobMicrographs] = field(default_factory=dict)
 
     @property
@@ -70,7 +70,7 @@ class Inputs:
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Number of rows of all tables."""
         return sum(table.rows for table in self.tables)
 
     @cached_property
@@ -82,7 +82,7 @@ class Inputs:
         return before - before[np.searchsorted(source, source)]
 
     def describe_row(self, fragment: int, row: int) -> str:
-        """Return the place of a row of a fragment for a message about its input: ``row 5``, with the file if needed."""
+        """Describe a row of a fragment in a message about its input: ``row 5``, with the file if needed."""
         part = self.fragments[fragment]
         path, row = part.locate(row)
         return f"row {row}" if path == self.tables[part.source].path else f"{path} row {row}"
@@ -114,7 +114,7 @@ def make_inputs(
     left_out: Mapping[str, str] | None = None,
     psize_sources: Mapping[str, JobMicrographs] | None = None,
 ) -> Inputs:
-    """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
+    """Make and check the inputs of a run. Read the micrograph table `exposures`, but no particles.
 
     For `left_out` and `psize_sources`, see `Inputs`.
 
@@ -126,7 +126,7 @@ def make_inputs(
     roles = find_roles(tables, params, exposures.path if exposures else None)
     inputs = prepare_inputs(tables, roles, params, exposures)
     voting = None
-    if params.counts_votes:  # naming many pickers takes long
+    if params.counts_votes:  # with many pickers, their names take long
         pickers = [*zip((table.path for table in tables), name_pickers(tables), strict=True)]
         voting = make_voting(pickers, params, left_out or {})
     inputs = replace(
@@ -145,7 +145,7 @@ def prepare_inputs(
     params: DedupParams,
     exposures: ParticleTable | None,
 ) -> Inputs:
-    """Make inputs from tables and their roles: match names, read the micrograph table, find units. Check nothing."""
+    """Make inputs from tables and their roles: match names, read the micrograph table, find units. No checks."""
     names = None
     if roles[0].match == "name":
         names = match_names(tables, roles, params, exposures)
@@ -175,9 +175,9 @@ def use_stripping(
 def read_exposures(
     exposures: ParticleTable, roles: ColumnRoles, params: DedupParams, given: str = ""
 ) -> MicrographTable:
-    """Read the micrograph table, with names in the form in which those of the input with `roles` are compared.
+    """Read the micrograph table. Convert its names to the form of the compared names of the input with `roles`.
 
-    `given` is its path as the parameters name it, if that is another one.
+    `given` is the path of the micrograph table in the parameters, if this is another path.
     """
     naming = roles.naming.for_input(params, given or exposures.path)
     return read_micrographs(exposures, naming, roles.groups)
@@ -192,9 +192,9 @@ def find_unit(
 ) -> ColumnRoles:
     """Return the roles with the unit ``volume`` if the positions are fractions of the tomogram.
 
-    Warp's template matching writes them. They can be read if the sizes of the tomograms are known;
-    else they stay pixels, which `checks.scales` refuses. `parts` are the rows of the table, and
-    the first one that cannot be both decides.
+    Warp's template matching writes such fractions. They can be read if the sizes of the tomograms are known. Otherwise
+    the unit stays pixels, and `checks.scales` refuses the table. `parts` are the rows of the table. The first row that
+    cannot be both pixels and fractions decides.
     """
     in_pixels = roles.unit == "pixel" and len(roles.position) == 3 and not roles.overrides_psize
     if micrographs is None or micrographs.volume is None:
@@ -238,7 +238,7 @@ def find_roles(
 def with_pick_files(
     tables: Sequence[ParticleTable], roles: Sequence[ColumnRoles]
 ) -> list[ColumnRoles]:
-    """Return the roles with what pick files show: the pixel size of their positions, and their shifts."""
+    """Return the roles with the pixel size of the positions and the shifts of pick files."""
     return [
         replace(
             role,
@@ -257,7 +257,7 @@ def resolve_all(
     by_name: bool = False,
     scoreless: Collection[str] = (),
 ) -> list[ColumnRoles]:
-    """Return the roles of all inputs, given the name and the column names of each.
+    """Return the roles of all inputs, given the name and the column names of each input.
 
     For `by_name`, see `compare_roles`; for `scoreless`, see `check_min_scores`.
     """
@@ -273,7 +273,8 @@ def allow_missing_scores(
 ) -> DedupParams:
     """Return the parameters with the score ``none`` for each input that lacks the score.
 
-    An input may lack the score if another input has one or no score is used, and `score_field` does not name it.
+    An input may lack the score in two cases: another input has a score, or no score is used. In both cases, the
+    parameter `score_field` must not have a value for this input alone.
     """
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
     if not any(found.values()) and not params.remove_entirely:
@@ -293,7 +294,7 @@ def compare_roles(
     *,
     by_name: bool = False,
 ) -> list[ColumnRoles]:
-    """Choose how to match micrographs across inputs. Return the roles with the columns to match by.
+    """Choose the method of matching micrographs across inputs. Return the roles with the columns for this method.
 
     Parameters
     ----------
@@ -302,8 +303,8 @@ def compare_roles(
         Name and column names of each input.
     params : DedupParams
     by_name : bool
-        Whether micrographs are matched by name unless the parameters say otherwise: if an input is of pick
-        files, which are often named by the micrograph without its folder.
+        Whether to match micrographs by name if `match_micrographs` is ``auto``. True if an input is of pick
+        files, because their names often have the name of the micrograph without its folder.
 
     Raises
     ------
@@ -370,10 +371,10 @@ def check_inputs(inputs: Inputs) -> None:
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         columns = () if table.format == "coordinates" else table.schema.names
         try:
-            # A frame has no bytes, and its rows are not counted yet.
+            # A frame has no bytes, and the number of its rows is not known yet.
             if table.rows or not table.bytes:
                 check_pixel_size(roles, params, inputs.micrographs, table.path, columns, known)
-        except InputError:  # a pixel size would not help
+        except InputError:  # a pixel size does not help if the positions are fractions
             parts = _read_positions(table, roles)
             if roles.unit == "pixel" and _are_fractions(roles, table.path, parts):
                 raise fractions_error(roles, table.path) from None

@@ -1,4 +1,4 @@
-"""Pixel sizes of pick files from the table of micrographs that their RELION job names."""
+"""Pixel sizes of pick files, from the table of micrographs in the settings of their RELION job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMN = "rlnMicrographPixelSize"
 
 
 class JobPixelSizes(NamedTuple):
-    """The parameters with the pixel sizes that jobs name, and where these come from by input."""
+    """Parameters completed with the pixel sizes of RELION jobs, and the source job of each input."""
 
     params: DedupParams
     sources: dict[str, JobMicrographs]
@@ -38,11 +38,11 @@ class JobPixelSizes(NamedTuple):
 def pixel_sizes_of_jobs(
     tables: Sequence[ParticleTable], params: DedupParams, exposures: ParticleTable | None
 ) -> JobPixelSizes:
-    """Find the pixel size of each input of pick files in a RELION job folder that has none.
+    """Find the pixel sizes of pick files in RELION job folders, for inputs without a pixel size.
 
-    A micrograph table, a column and a parameter come before. The result is the parameter
-    `micrograph_pixel_size` of that input, so it is in the run id and in the manifest. If the parameter was
-    passed, it is compared with the micrographs of the job.
+    A micrograph table, a column or a parameter has priority. The result becomes the parameter
+    `micrograph_pixel_size` of the input, so it is in the run id and in the manifest. If the user passed this
+    parameter, it is compared with the micrographs of the job.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def pixel_sizes_of_jobs(
 def _check_option(given: float, table: ParticleTable, named: JobMicrographs) -> None:
     """Raise InputError if the parameter `micrograph_pixel_size` of an input contradicts the micrographs of its job."""
     sizes = np.empty(0)
-    with suppress(InputError):  # the parameter is the way out
+    with suppress(InputError):  # the parameter replaces sizes that cannot be read
         sizes = _read_sizes(named.path)
     if sizes.size and (np.abs(sizes / given - 1) > TOLERANCE).all():
         raise InputError(

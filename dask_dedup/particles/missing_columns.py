@@ -1,4 +1,4 @@
-"""What messages say about a table without positions or micrographs."""
+"""Texts of messages about tables without positions or micrographs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dask_dedup.particles.column_names import PROGRAMS, WITHOUT_POSITIONS
 
 
 def explain_no_position(present: set[str], table: str) -> str:
-    """Return the end of the message about a table without positions: what it is or lacks, and what to pass."""
+    """Return the end of the message about a table without positions: the missing columns, and the files to pass."""
     kind = next((kind for column, kind in WITHOUT_POSITIONS.items() if column in present), None)
     if kind:
         return f": {kind}"
@@ -24,7 +24,7 @@ def explain_no_position(present: set[str], table: str) -> str:
 
 
 def explain_no_micrograph(table: str, columns: str) -> str:
-    """Return advice for a table whose path names the micrograph, or an empty text."""
+    """Return advice for a table with the name of the micrograph in its path, or an empty text."""
     path = PurePath(table)
     hive = next((p for p in path.parts if p.partition("=")[0] in columns and "=" in p), None)
     if hive:

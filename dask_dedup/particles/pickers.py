@@ -1,4 +1,4 @@
-"""The pickers of a run: their names, given by the user or those of folders and files, and how they vote."""
+"""The pickers of a run, and their votes. Names come from the user, or from folders and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_names(inputs: Sequence[str | Path], names: Mapping[str, str] | None) -
     Raises
     ------
     InputError
-        If a name has other characters, or `names` has an unknown input.
+        If a name has characters that are not allowed, or `names` has an unknown input.
     """
     spelling = {as_input(path): str(path) for path in inputs}
     found = {}
@@ -46,7 +46,7 @@ def check_names(inputs: Sequence[str | Path], names: Mapping[str, str] | None) -
 def name_pickers(tables: Sequence[ParticleTable]) -> list[str]:
     """Return the name of the picker of each input.
 
-    Inputs to which the user gave one name have one picker. All other names are different.
+    Inputs with the same name from the user have the same picker. All other names are different.
     """
     taken = {table.picker.casefold() for table in tables if table.picker}
     names = []
@@ -64,15 +64,15 @@ def name_pickers(tables: Sequence[ParticleTable]) -> list[str]:
 def make_voting(
     pickers: Sequence[tuple[str, str]], params: DedupParams, left_out: Mapping[str, str]
 ) -> Voting | None:
-    """Return how the pickers of the inputs vote, or None if votes are not counted.
+    """Return the pickers and the rule of their votes, or None if votes are not counted.
 
-    `pickers` are the path of each input and the name of its picker, in order. `left_out` maps the path of each input
-    without a table to the given name of its picker, perhaps empty.
+    `pickers` has the path of each input and the name of its picker, in order. `left_out` maps the path of each input
+    without a table to the name of its picker, or to "" if the user gave no name.
 
     Raises
     ------
     InputError
-        If there is one picker only, or the parameters name another one.
+        If there is only one picker, or the parameters contain an unknown picker.
     """
     if not params.counts_votes:
         return None

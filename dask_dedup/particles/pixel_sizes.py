@@ -1,9 +1,9 @@
-"""Pixel size of the coordinates of each row, in angstrom, and the source it comes from.
+"""Pixel size of the coordinates of each row in angstrom, and the source of this pixel size.
 
 Coordinates of RELION and CryoSPARC are in pixels of the micrograph or tilt series. WarpTools and Warp write the same
-columns in pixels of the exported image. Their tables are recognised row by row, by the image names
-that Warp makes (``TS_1_0000001_4.00A.mrc``, where 4.00 is the image's pixel size), or by 2-D stacks
-of a ``.tomostar`` tomogram. See "Warp: the verdict" in the explanation of coordinates.
+columns in pixels of the exported image. Each row is recognised as Warp's by its image name, such as
+``TS_1_0000001_4.00A.mrc`` with the pixel size 4.00 of the image, or by 2-D stacks of a ``.tomostar`` tomogram. See
+"Warp: the verdict" in the explanation of coordinates.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ if TYPE_CHECKING:
 
 #: Pixel sizes that differ by more than this fraction contradict each other.
 TOLERANCE = 0.01
-#: Angstrom; largest difference between the pixel size in an image name, of two decimals, and the column.
+#: Largest difference, in angstrom, between the pixel size in an image name (two decimals) and in the column.
 _ROUNDING = 0.0101
-#: Names of Warp's exported images. The group is the pixel size.
+#: Pattern of the names of Warp's exported images. The group is the pixel size.
 _WARP_IMAGE = r"_(?P<size>\d+\.\d\d)A(?:_\d+)?\.mrcs?$"
-#: Names of RELION's pseudo-subtomograms.
+#: Pattern of the names of RELION's pseudo-subtomograms.
 _RELION_IMAGE = r"(^|/)\d+_(data|stack2d)\.mrcs?$"
 _TOMOSTAR = ".tomostar"
-#: Micrographs and picks that a nearest neighbour is measured on, at most.
+#: Largest numbers of micrographs and picks for measuring the distance to the nearest neighbour.
 _MEASURED_MICROGRAPHS, _MEASURED_PICKS = 20, 20_000
 
-#: Sources of a pixel size: a parameter, the column of the image, the micrograph table (of the
-#: micrograph or of the binned tomogram), the column of the micrograph, nothing, or that of positions in pick files.
+#: Sources of a pixel size. `TABLE` and `BINNED` are the pixel sizes of the micrograph and of the binned tomogram in the
+#: micrograph table. `COLUMN` is the column of the micrograph, `IMAGE` the column of the image, and `OWN` the pixel size
+#: of the positions in pick files. `UNKNOWN` means that there is no pixel size.
 COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED, OWN = range(8)
 
 
@@ -51,7 +52,7 @@ class UnclearRows(NamedTuple):
     """Rows whose coordinates can be in pixels of the micrograph or of the exported image."""
 
     rows: int
-    #: Number of the first such row in the fragment, and its two pixel sizes, angstrom.
+    #: Number of the first such row in the fragment, and the pixel sizes of its micrograph and image, angstrom.
     first: int
     micrograph_psize: float
     image_psize: float
@@ -65,11 +66,11 @@ class PixelSizes:
 
     #: (n,) angstrom; NaN where unknown.
     used: Floats
-    #: (n,) of the table's own micrograph pixel size, if it has the column.
+    #: (n,) micrograph pixel size in the column of the table. None without this column.
     stored: Floats | None
-    #: (n,) where each of `used` comes from, such as `COLUMN`.
+    #: (n,) source of each pixel size in `used`, such as `COLUMN`.
     source: NDArray[np.uint8]
-    #: (n,) rows that can be read in two ways, and the pixel size of their images.
+    #: (n,) mask of the rows in pixels of either the micrograph or the image.
     unclear: Mask | None = None
     image: Floats | None = None
 
@@ -82,11 +83,16 @@ class PixelSizes:
 
 
 def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | None) -> PixelSizes:
-    """Find the pixel size of each row. `of_table` holds those of the micrograph table, if there is one.
+    """Find the pixel size of each row. `of_table` has the pixel sizes of the micrograph table, if there is one.
 
-    The first of these that a row has is used: the parameter `coordinate_pixel_size`, that of the positions
-    (pick files), the image's (Warp), the micrograph table's, the table's own column, the parameter
-    `micrograph_pixel_size`.
+    The first available source of a row is used:
+
+    1. the parameter `coordinate_pixel_size`,
+    2. the pixel size of the positions (pick files),
+    3. the pixel size of the image (Warp),
+    4. the micrograph table,
+    5. the column of the table,
+    6. the parameter `micrograph_pixel_size`.
     """
     count, given = len(columns), roles.given_psize
     stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
@@ -110,7 +116,7 @@ def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | No
 def _with_images(
     columns: Columns, roles: ColumnRoles, names: ImageColumns, found: PixelSizes
 ) -> PixelSizes:
-    """Use the image's pixel size in the rows that Warp exported. Find the rows with two readings."""
+    """Use the pixel size of the image in rows exported by Warp. Find the rows with an unclear pixel size."""
     image = columns.floats(names.psize)
     with np.errstate(invalid="ignore", divide="ignore"):
         differ = ~(np.abs(image / found.used - 1) <= TOLERANCE) & (image > 0)
@@ -156,7 +162,7 @@ def _size_in_name(columns: Columns, name: str) -> Floats:
 def describe_unclear_rows(
     sizes: PixelSizes, position: Floats, keys: NDArray[np.uint64]
 ) -> UnclearRows | None:
-    """Describe the rows with two readings. Return None if there are none.
+    """Describe the rows with an unclear pixel size. Return None if there are none.
 
     Parameters
     ----------

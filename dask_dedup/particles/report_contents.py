@@ -1,4 +1,4 @@
-"""The object that a report page is made from, besides the manifest: exact counts and a sample of picks."""
+"""Contents of a report page besides the manifest: exact counts and a sample of picks."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ DISTANCE_BINS = 64
 
 @dataclass(frozen=True, slots=True)
 class ReportContents:
-    """Counts over all rows, and the sample. Rows that could not be compared are in neither.
+    """Counts over all compared rows, and a sample of these rows.
 
     The numbers of rows, kept and rejected of each input are in the manifest.
 
     Attributes
     ----------
     rejected_by_winner : (i, i) int64
-        Rejected picks by their input (first axis) and the input of their winner (second axis).
+        Number of rejected picks by their input (first axis) and the input of their winner (second axis).
     decided_by_row_order : int
-        Rejected picks that equal their winner in everything that ranks them but the row number.
+        Number of rejected picks that are equal to their winner in all rank keys except the row number.
     distances : (64,) int64
-        Rejected picks by distance to their winner, in `DISTANCE_BINS` equal bins from 0 to the separation. All 0 if the
-        run measured no distances.
+        Number of rejected picks by distance to their winner, in `DISTANCE_BINS` equal bins from 0 to the separation.
+        All 0 if the run measured no distances.
     micrographs : (m,) uint64
         Keys of all micrographs, sorted.
     kept, rejected : (m,) int64
-        Picks on each micrograph.
+        Number of kept and of rejected picks on each micrograph.
     names : dict of int to MicrographName
-        Names of micrographs by key; the first in alphabetical order if a micrograph has several.
+        Names of micrographs by key. If a micrograph has several names, the first in alphabetical order.
     choice : SampleChoice
     sample : SampledPicks
-        In order.
+        Sorted (see `SampledPicks.in_order`).
     sampled : SampledMicrographs
         One row for each key of `choice`.
     """
@@ -60,12 +60,12 @@ class ReportContents:
     sampled: SampledMicrographs
 
     def name_of(self, key: int) -> str:
-        """Return the name of a micrograph, its path or its uid, with its group if it has one."""
+        """Return the name, path or uid of a micrograph, with its group if it has a group."""
         return self.names.get(key, MicrographName(key, "")).shown
 
 
 def bin_distances(distances: NDArray[np.float64], separation: float) -> Ints:
-    """Count distances to winners in `DISTANCE_BINS` bins from 0 to `separation`; all 0 if that is 0."""
+    """Count distances to winners in `DISTANCE_BINS` bins from 0 to `separation`. All are 0 if `separation` is 0."""
     if not separation:
         return np.zeros(DISTANCE_BINS, dtype=np.int64)
     return np.histogram(distances, DISTANCE_BINS, (0.0, separation))[0].astype(np.int64)
@@ -74,6 +74,6 @@ def bin_distances(distances: NDArray[np.float64], separation: float) -> Ints:
 def count_by_winner(
     source: NDArray[np.uint16], winner_source: NDArray[np.uint16], inputs: int
 ) -> Ints:
-    """Count rejected picks that have a winner by their input and the input of the winner, (inputs, inputs)."""
+    """Count rejected picks with a winner, by their input and the input of the winner, (inputs, inputs)."""
     pair = source.astype(np.int64) * inputs + winner_source
     return np.bincount(pair, minlength=inputs * inputs).reshape(inputs, inputs)

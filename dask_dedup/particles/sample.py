@@ -1,7 +1,7 @@
-"""The sample that a report shows: all picks of some whole micrographs, with what became of them.
+"""The sample in a report: all picks of some whole micrographs, with the decisions about them.
 
-Which micrographs are in the sample depends on their keys and numbers of rows only, so every engine, attempt and
-order of files gives the same sample.
+The choice of micrographs depends only on their keys and numbers of rows. So every executor, attempt and order of files
+gives the same sample.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Keys = NDArray[np.uint64]
 
-#: Micrographs are sampled until they have this many picks.
+#: Micrographs are added to the sample until they have this many picks together.
 SAMPLE_PICKS = 60_000
-#: Picks that are kept as candidates of the sample, before the picks on all micrographs are counted.
+#: Number of candidate picks for the sample, before the picks on all micrographs are counted.
 _CANDIDATES = 3 * SAMPLE_PICKS
-#: Of a micrograph with more picks, a window is sampled.
+#: If a micrograph has more picks than this, only a window of it is sampled.
 MOST_ON_ONE = SAMPLE_PICKS
-#: Row of the winner of a pick that has none.
+#: Row of the winner if a pick has no winner.
 NO_ROW = -1
 
 
@@ -41,7 +41,7 @@ class SampledPicks(ArrayTable):
     Attributes
     ----------
     micrograph : (n,) uint64
-        As in `Picks`, like x, y, z, score, uid, source, half and label.
+        Micrograph key, as in `Picks`. The same applies to x, y, z, score, uid, source, half and label.
     row : (n,) int64
         Row number in the input, from 0.
     kept : (n,) bool
@@ -50,7 +50,7 @@ class SampledPicks(ArrayTable):
     distance : (n,) float64
         Distance to the winner in angstrom; NaN without a winner.
     votes : (n,) uint16
-        Pickers that voted for it; 0 if it is a duplicate, or if votes are not counted.
+        Number of pickers that voted for the pick. 0 if the pick is a duplicate, or if votes are not counted.
     """
 
     micrograph: Keys
@@ -79,15 +79,15 @@ class SampledPicks(ArrayTable):
         return self.take(np.lexsort((self.row, self.source, self.micrograph)))
 
     def winners(self) -> NDArray[np.intp]:
-        """Return the row number of each pick's winner in this table, -1 without one, (n,) intp."""
+        """Return the row number in this table of each pick's winner, or -1, (n,) intp."""
         place = pack_rows(self.source, self.row)
         order = np.argsort(place)
         at = find_sorted(place[order], pack_rows(self.winner_source, self.winner_row))
         return np.where((at >= 0) & (self.winner_row != NO_ROW), order[at], -1)
 
     def picks(self) -> Picks:
-        """Return the table as `Picks` that rank as in the run, if the table is `in_order`."""
-        # Row ids need only to have the order of input and row.
+        """Return the table as `Picks` with the same ranks as in the run. The table must be `in_order`."""
+        # Only the order of row ids matters: by input and row.
         row_id = np.empty(len(self), dtype=np.uint64)
         row_id[np.lexsort((self.row, self.source))] = np.arange(len(self), dtype=np.uint64)
         invalid = np.zeros(len(self), dtype=np.uint16)
@@ -101,23 +101,23 @@ SampledPicks.dtypes = dtypes_of(
 
 
 def pack_rows(source: NDArray[Any], row: NDArray[np.int64]) -> Keys:
-    """Pack input and row number in it into one number for each row, (n,)."""
+    """Pack the input and the row number in this input into one number for each row, (n,)."""
     return (source.astype(np.uint64) << np.uint64(48)) | row.astype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class SampledMicrographs(ArrayTable):
-    """Table of the sampled micrographs: pixel size and size, from the first row of each that has them.
+    """Table of the sampled micrographs: pixel size and size, from the first row with these values.
 
     Attributes
     ----------
     key : (m,) uint64
     source, row : (m,) uint16, int64
-        Input and row that the numbers come from.
+        Input and row with these values.
     psize : (m,) float64
         Pixel size of the coordinates, angstrom; NaN if unknown.
     width, height, depth : (m,) float64
-        In the unit of the centres, or in pixels if these are fractions; NaN if unknown.
+        Size in the unit of the centres, or in pixels if the positions are fractions; NaN if unknown.
     """
 
     key: Keys
@@ -129,7 +129,7 @@ class SampledMicrographs(ArrayTable):
     depth: Floats
 
     def firsts(self) -> Self:
-        """Return one row of each micrograph, sorted by key: the first that has a size, or else the first."""
+        """Return one row of each micrograph, sorted by key: the first row with a size, or else the first row."""
         unknown = np.isnan(self.width)
         order = np.lexsort((self.row, self.source, unknown, self.key))
         _, first = np.unique(self.key[order], return_index=True)
@@ -141,7 +141,7 @@ SampledMicrographs.dtypes = dtypes_of(SampledMicrographs, "u8", "u2", "i8", "f8"
 
 @dataclass(frozen=True, slots=True)
 class ScannedSample:
-    """Micrographs of a fragment that may be sampled, as a scan notes them.
+    """Record of the micrographs of a fragment that may be sampled, made by the scan.
 
     Attributes
     ----------
@@ -149,10 +149,10 @@ class ScannedSample:
     large : (k,) uint64
         Keys of micrographs that may need a window.
     bounds : (k, 4) float64
-        Least x and y, and greatest x and y, of the picks on each of these.
+        Minimum x and y, and maximum x and y, of the picks on each micrograph in `large`.
     picks : Picks or None
-        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`). None if they are
-        too many to be noted.
+        Compared picks on the micrographs that are probably in the sample (`likely_sampled`). None if there are too
+        many of them.
     """
 
     micrographs: SampledMicrographs
@@ -168,9 +168,9 @@ class SampleChoice:
     Attributes
     ----------
     keys : (m,) uint64
-        Sorted.
+        Sorted micrograph keys.
     windows : (m, 4) float64
-        Least x and y, and greatest x and y, of the picks that are sampled; infinite if these are all picks.
+        Minimum x and y, and maximum x and y, of the sampled picks. Infinite if all picks are sampled.
     """
 
     keys: Keys
@@ -178,7 +178,7 @@ class SampleChoice:
 
     @property
     def whole(self) -> Bools:
-        """Mask of the micrographs of which all picks are sampled, (m,)."""
+        """Mask of the micrographs with all picks in the sample, (m,)."""
         return np.asarray(np.isinf(self.windows[:, 0]))
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
@@ -186,7 +186,7 @@ class SampleChoice:
         found = np.full(keys.size, -1, dtype=np.intp)
         if not self.keys.size:
             return found
-        # Few keys of a large table are in the sample, and hashes are faster than a search.
+        # Only few keys of a large table are in the sample, and a comparison of hashes is faster than a search.
         few = np.flatnonzero(splitmix64(keys) <= splitmix64(self.keys).max())
         found[few] = find_sorted(self.keys, keys[few])
         return found
@@ -201,14 +201,14 @@ class SampleChoice:
         return np.asarray(chosen)
 
 
-#: The choice of no micrograph.
+#: A choice without micrographs.
 NO_SAMPLE = SampleChoice(np.empty(0, np.uint64), np.empty((0, 4)))
 
 
 def likely_sampled(micrographs: Keys, rows: int) -> Bools:
-    """Return an (n,) mask of the micrograph keys that a sample of `rows` rows probably consists of.
+    """Return an (n,) mask of the micrograph keys that are probably in a sample of a run with `rows` rows.
 
-    It does where no key of the sample is left out, as three times as many picks as are sampled are expected.
+    The mask covers about three times the number of sampled picks, so that it probably contains all sampled keys.
     """
     share = _CANDIDATES / max(1, rows)
     if share >= 1:
@@ -226,9 +226,9 @@ def choose_sample(
     keys : (m,) uint64
         All micrographs.
     rows : (m,) int64
-        Number of picks on each that are compared.
+        Number of compared picks on each micrograph.
     bounds : (m, 4) float64, optional
-        Least x and y, and greatest x and y, of all picks on each micrograph; infinite where unknown. Needed only
+        Minimum x and y, and maximum x and y, of all picks on each micrograph; infinite where unknown. Only needed
         where `rows` is above `MOST_ON_ONE`.
     named : collection of int
         Keys of micrographs that the user asked for.
@@ -251,7 +251,7 @@ def choose_sample(
 
 
 def bounds_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
-    """Return the least x and y, and the greatest x and y, of the picks on each of the sorted `keys`, (m, 4).
+    """Return the minimum x and y, and the maximum x and y, of the picks on each of the sorted `keys`, (m, 4).
 
     Micrographs without picks have infinite values.
     """
@@ -264,7 +264,10 @@ def bounds_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
 
 
 def join_bounds(keys: Keys, parts: Iterable[tuple[Keys, Floats]]) -> Floats:
-    """Join the bounds of parts, each with its own micrograph keys, to those of all sorted `keys`, (m, 4)."""
+    """Combine the bounds of several parts. Return the bounds for all sorted `keys`, (m, 4).
+
+    Each part has micrograph keys and the bounds of their picks.
+    """
     bounds = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
     for some, found in parts:
         at = np.searchsorted(keys, some)

@@ -1,4 +1,4 @@
-"""Read from the rows of a fragment what a report needs to know about the sampled micrographs."""
+"""Read the paths and sizes of the sampled micrographs from the rows of a fragment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def sampled_columns(roles: ColumnRoles, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns to read for `sampled_micrographs` and `sampled_paths`, of a table with the columns `names`."""
+    """Return the columns that `sampled_micrographs` and `sampled_paths` need, out of the columns `names` of a table."""
     more = [MICROGRAPH_PATH] if MICROGRAPH_PATH in {*names} else []
     return tuple(dict.fromkeys((*roles.scanned_columns, *more)))
 
@@ -36,7 +36,7 @@ def sampled_columns(roles: ColumnRoles, names: Iterable[str]) -> tuple[str, ...]
 def sampled_paths(
     found: Extract, rows: pa.Table, chosen: NDArray[np.bool_]
 ) -> dict[int, MicrographName]:
-    """Return the paths of the micrographs of the `chosen` rows by key, if these are matched by uid."""
+    """Return the paths of the micrographs of the `chosen` rows by key, if micrographs are matched by uid."""
     if found.micrographs.names:
         return {}
     groups = found.micrographs.groups.columns
@@ -46,7 +46,7 @@ def sampled_paths(
 def micrograph_paths(
     rows: pa.Table, keys: NDArray[np.uint64], at: NDArray[np.intp], groups: Sequence[str]
 ) -> dict[int, MicrographName]:
-    """Return the paths of micrographs that are matched by uid: of several, the first in alphabetical order.
+    """Return the path of each micrograph that is matched by uid. Of several paths, use the first in alphabetical order.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def micrograph_paths(
     keys : (n,) uint64
         Micrograph of each row.
     at : (k,) intp
-        Numbers of the rows to look at.
+        Numbers of the rows to read.
     groups : sequence of str
         Group columns.
     """
@@ -64,7 +64,7 @@ def micrograph_paths(
     if not is_text(kind):
         return {}
     some = cast_views(rows.select([MICROGRAPH_PATH, *groups])).take(from_numpy(at))
-    if pa.types.is_dictionary(kind):  # its dictionary may have many other paths
+    if pa.types.is_dictionary(kind):  # the dictionary may have many other paths
         some = some.set_column(0, MICROGRAPH_PATH, some.column(0).cast(kind.value_type))
     columns = Columns(some, "")
     codes, paths = columns.texts(MICROGRAPH_PATH)
@@ -80,7 +80,7 @@ def micrograph_paths(
 
 
 def first_names(names: Iterable[MicrographName]) -> dict[int, MicrographName]:
-    """Map micrograph key to name: of several, the first in alphabetical order."""
+    """Map micrograph keys to names. Of several names, use the first in alphabetical order."""
     found: dict[int, MicrographName] = {}
     for name in names:
         found[name.key] = min(name, found.get(name.key, name))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-#: Sources of pixel sizes that are the micrograph's, in any unit of the coordinates.
+#: Sources with the pixel size of the micrograph.
 _OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
 
 
@@ -39,12 +39,12 @@ class ScoreRange:
     """Lowest and highest score, and the numbers of scores that are missing, -999 or 0."""
 
     rows: int
-    #: NaN.
+    #: Number of NaN scores.
     missing: int
-    #: -999.
+    #: Number of scores of -999.
     sentinel: int
     zero: int
-    #: Of the scores that are neither missing nor -999; infinite if there are none.
+    #: Range of the scores that are neither missing nor -999. Infinite if there are none.
     low: float
     high: float
 
@@ -75,9 +75,9 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class MicrographScales:
-    """Least and greatest pixel size, height and width of each micrograph of a fragment, angstrom."""
+    """Minimum and maximum pixel size, height and width of each micrograph of a fragment, angstrom."""
 
-    #: (m, 3), or (1, 3) if all micrographs are alike. NaN where unknown.
+    #: (m, 3), or (1, 3) if all micrographs have equal values. NaN where unknown.
     least: Floats
     greatest: Floats
 
@@ -89,58 +89,58 @@ class ScanSummary:
     fragment: int
     source: int
     rows: int
-    #: (m,) keys, each once. Unless invalid rows are an error, only of valid rows.
+    #: (m,) distinct keys. Invalid rows are only included if they are an error.
     micrographs: NDArray[np.uint64]
-    #: (m,) rows of each.
+    #: (m,) number of rows of each micrograph.
     counts: NDArray[np.int64]
-    #: Every micrograph name, also of rows that are not compared; several per key if bare names are
-    #: compared, none if micrographs go by uid and have no group.
+    #: All micrograph names, also of rows that are not compared. A key may have several names if bare names are
+    #: compared. Empty if micrographs are matched by uid and have no group.
     names: list[MicrographName]
-    #: Least and greatest pixel size by its source, such as `pixel_sizes.COLUMN`, angstrom. Empty if
-    #: none is needed.
+    #: Minimum and maximum pixel size by source, such as `pixel_sizes.COLUMN`, angstrom. Empty if no pixel size is
+    #: needed.
     psize: dict[int, tuple[float, float]]
-    #: Least and greatest of the table's own micrograph pixel size column; NaN if none.
+    #: Minimum and maximum of the micrograph pixel size column of the table. NaN without this column.
     stored_psize: tuple[float, float]
     score: ScoreRange | None
-    #: Of invalid rows.
+    #: Problems of invalid rows.
     problems: list[Problem]
-    #: Of valid rows; reason for a warning.
+    #: Problems of valid rows, for warnings.
     oddities: list[Problem] = field(default_factory=list)
-    #: Rows that are not compared, by their first reason.
+    #: Number of rows that are not compared, by the first reason.
     invalid: dict[str, int] = field(default_factory=dict)
-    #: Of micrographs that go by uid: the paths of those with the most rows.
+    #: Paths of the micrographs with the most rows, if micrographs are matched by uid.
     densest_paths: list[MicrographName] = field(default_factory=list)
-    #: Rows whose pixel size is unclear.
+    #: Summary of the rows with an unclear pixel size.
     unclear_rows: UnclearRows | None = None
-    #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of
-    #: the micrographs under it.
+    #: For each value of each hive key, the keys of the micrographs under this value. Only hive keys that may need a
+    #: decision by `group_by`.
     hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
-    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
+    #: Minimum and maximum stored RELION coordinate. NaN if all are 0 or 1.
     coordinates: tuple[float, float] = (np.nan, np.nan)
-    #: (m,) rows of each micrograph whose pixel coordinates are fractions; None if there are none.
+    #: (m,) number of rows of each micrograph with pixel coordinates that are fractions. None if there are none.
     fractional: NDArray[np.int64] | None = None
     #: Whether all coordinates are 0.
     zero_filled: bool = False
-    #: Of the micrographs; None if no pixel size is needed.
+    #: Scales of the micrographs. None if no pixel size is needed.
     scales: MicrographScales | None = None
     #: The filaments, if they have track lengths.
     tubes: Tubes | None = None
-    #: For the report; None if none is made.
+    #: Sample for the report. None without a report.
     sample: ScannedSample | None = None
-    #: (m, 6) least x, y and z, and greatest x, y and z of each micrograph; None if no votes are counted.
+    #: (m, 6) minimum x, y and z, and maximum x, y and z of each micrograph. None if no votes are counted.
     bounds: Floats | None = None
 
     def lean(self) -> ScanSummary:
-        """Return the summary without what only the checks need."""
+        """Return the summary without the fields that only the checks need."""
         return replace(self, names=[], tubes=None, sample=None, bounds=None)
 
 
 def summarize(
     found: Extract, fragment: Fragment, roles: ColumnRoles, params: DedupParams
 ) -> ScanSummary:
-    """Summarize the picks and problems extracted from a fragment."""
+    """Summarise the picks and problems extracted from a fragment."""
     picks = found.picks
-    # If invalid rows are an error, the message also names what else is wrong with them.
+    # If invalid rows are an error, the message also lists other problems of these rows.
     refused = params.invalid == "error"
     excluded = Reason.SCORE | Reason.MICROGRAPH if refused else ~Reason(0)
     compared = (picks.invalid & np.uint16(excluded)) == 0
@@ -174,7 +174,10 @@ def summarize(
 
 
 def _bounds(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) -> Floats:
-    """Return the extent of the compared picks on each of `count` micrographs. `number` is that of each, from 0."""
+    """Return the bounds of the compared picks on each of `count` micrographs, (count, 6).
+
+    `number` is the number of the micrograph of each pick, from 0.
+    """
     order, starts = _sort(number, count)
     axes = [_select(axis, compared)[order] for axis in (picks.x, picks.y, picks.z)]
     ends = [side.reduceat(axis, starts) for side in (np.minimum, np.maximum) for axis in axes]
@@ -184,7 +187,7 @@ def _bounds(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) 
 def _scales(
     found: Extract, number: NDArray[np.intp], count: int, compared: Mask
 ) -> MicrographScales | None:
-    """Summarize the scales of the compared rows. `number` and `count` are as for `_bounds`."""
+    """Summarise the scales of the compared rows. `number` and `count` are as in `_bounds`."""
     if found.psize is None or not count:
         return None
     size = found.psize
@@ -207,13 +210,13 @@ def _scales(
 
 
 def _sort(number: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows sorted by the number of their micrograph, and where each of `count` micrographs starts."""
+    """Return the rows sorted by the number of their micrograph, and the start of each of `count` micrographs."""
     order = np.argsort(number, kind="stable")
     return order, np.searchsorted(number[order], np.arange(count))
 
 
 def _hive_values(found: Extract, fragment: Fragment) -> dict[str, dict[str, NDArray[np.uint64]]]:
-    """Return the keys of the micrographs under each value of each hive key. Uids have none."""
+    """Return the keys of the micrographs under each value of each hive key. Empty if micrographs are matched by uid."""
     values: dict[str, dict[str, list[NDArray[np.uint64]]]] = {}
     micrographs, start = found.micrographs, 0
     for part in fragment.slices if micrographs.names else ():
@@ -235,7 +238,7 @@ def _select(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def _ranges(sizes: PixelSizes, compared: NDArray[np.bool_]) -> dict[int, tuple[float, float]]:
-    """Return the least and greatest pixel size by source. Sources without a pixel size have NaN."""
+    """Return the minimum and maximum pixel size by source. Sources without a pixel size have NaN."""
     sources = sizes.sources
     if len(sources) == 1:
         return {sources[0]: _range(sizes.used, compared)}

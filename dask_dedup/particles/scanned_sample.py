@@ -1,6 +1,6 @@
-"""What a scan notes about the micrographs of a fragment that the sample of the report may contain.
+"""Record, during the scan, the micrographs of a fragment that may be in the sample of the report.
 
-The sample is chosen when all fragments are scanned; its picks are noted when they are written.
+The sample is chosen after the scan of all fragments. Its picks are recorded when they are written.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.table import MicrographTable
     from dask_dedup.particles.scan_summary import ScanSummary
 
-#: The scan describes as many micrographs as would fill the sample this many times.
+#: The scan records enough micrographs to fill the sample this many times.
 _MARGIN = 3.0
-#: All micrographs of a fragment if that are fewer than these.
+#: If a fragment has fewer micrographs than this, all of them are recorded.
 _LEAST = 12.0
-#: The extent of a micrograph is noted if it has this share of the picks of one that needs a window.
+#: The bounds of a micrograph are recorded if it has at least this fraction of `MOST_ON_ONE` picks.
 _MANY = 0.25
-#: Picks that the summaries of all fragments may hold.
+#: Largest number of picks in the summaries of all fragments together.
 MOST_NOTED = 12 * SAMPLE_PICKS
 
 
@@ -53,21 +53,21 @@ def scan_sample(
     total_rows: int,
     named: Sequence[str] = (),
 ) -> ScannedSample:
-    """Note the micrographs of a fragment that may be sampled.
+    """Record the micrographs of a fragment that may be sampled.
 
     Parameters
     ----------
     found : Extract
     rows : pyarrow.Table
-        With all columns named in `roles`.
+        Rows with all columns of `roles`.
     roles : ColumnRoles
     table : MicrographTable or None
     summary : ScanSummary
-        Of the fragment.
+        Summary of the fragment.
     first_row : int
         Number of the fragment's first row in the input.
     total_rows : int
-        Rows of all inputs.
+        Number of rows of all inputs.
     named : sequence of str
         Names of micrographs that the user asked for.
     """
@@ -87,7 +87,7 @@ def scan_sample(
 
 
 def limit_picks(summaries: Iterable[ScanSummary]) -> list[ScanSummary]:
-    """Return the summaries. Drop the picks of the sample from where they exceed `MOST_NOTED`."""
+    """Return the summaries. From the first summary that exceeds `MOST_NOTED` picks in total, drop the sampled picks."""
     found, noted = [], 0
     for summary in summaries:
         if summary.sample is not None and summary.sample.picks is not None:
@@ -105,9 +105,9 @@ def _likely_rows(
     total_rows: int,
     wanted: NDArray[np.uint64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Return a mask of the compared rows on micrographs that may be sampled, and the first such row of each.
+    """Return a mask of the compared rows on micrographs that may be sampled, and the first such row of each micrograph.
 
-    `micrographs` is the number of micrographs of the fragment, `wanted` holds keys that the user asked for.
+    `micrographs` is the number of micrographs of the fragment. `wanted` has the keys that the user asked for.
     """
     keys, likely = found.picks.micrograph, compared
     share = _MARGIN * SAMPLE_PICKS / max(1, total_rows)
@@ -124,7 +124,7 @@ def _likely_rows(
 
 
 def _find_named(summary: ScanSummary, named: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the keys of the micrographs of a fragment that may be meant by one of the names."""
+    """Return the keys of the micrographs of a fragment that may match one of the names."""
     if not named:
         return np.empty(0, np.uint64)
     bare = {bare_name(name) for name in named}
@@ -136,7 +136,7 @@ def _find_named(summary: ScanSummary, named: Sequence[str]) -> NDArray[np.uint64
 def _bounds(
     found: Extract, compared: NDArray[np.bool_], summary: ScanSummary, total_rows: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-    """Return the keys of micrographs with many picks, and those of the first and the last row, and their bounds."""
+    """Return the keys and bounds of micrographs with many picks, and of the first and the last micrograph."""
     if total_rows <= MOST_ON_ONE or not compared.any():
         return np.empty(0, np.uint64), np.empty((0, 4))
     picks = found.picks

@@ -1,6 +1,6 @@
 """Reasons why rows cannot be compared, and records of the rows and columns affected.
 
-`extract` finds the rows. `results.verify.validity` finds them independently: a new reason goes into both.
+`extract` finds the rows. `results.verify.validity` finds them independently, so add a new reason to both.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-#: Rows and uids named in a message, at most.
+#: Largest number of rows or uids in a message.
 NAMED_ROWS = 3
 
 
 class Reason(IntFlag):
     """Reason why a row is not compared. A row with several reasons counts under the first.
 
-    Rows with a low score are rejected; the parameter `invalid` decides about all others.
+    Rows with a low score are rejected. The parameter `invalid` decides about rows with other reasons.
     """
 
     SCORE = LOW_SCORE
@@ -74,13 +74,13 @@ def reason_name(reason: int) -> str:
 class Problem:
     """Defect of one kind in a column of a fragment, with the number of rows that have the defect."""
 
-    #: For a message: "have no finite position".
+    #: Text for a message, such as "have no finite position".
     what: str
     column: str
     rows: int
-    #: Row numbers in the fragment of the first few.
+    #: Row numbers in the fragment, only the first few.
     first: tuple[int, ...]
-    #: Least and greatest value of the column in these rows, where it explains the problem.
+    #: Minimum and maximum of the column in these rows, if this explains the problem.
     value_range: tuple[float, float] | None = None
 
     @classmethod
@@ -155,6 +155,6 @@ def not_positive(values: Floats) -> Mask:
 
 def rows_with_any(bad: Mask) -> Mask:
     """Return an (n,) mask of the rows that contain True in `bad`, an (n,) or (n, d) mask."""
-    if not bad.any():  # the usual case, and faster to find out
+    if not bad.any():  # the usual case, and a fast test
         return np.zeros(len(bad), dtype=bool)
     return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))

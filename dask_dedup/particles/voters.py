@@ -1,4 +1,4 @@
-"""The picks of each picker on each micrograph: who has seen it, and how many votes chance explains."""
+"""The picks of each picker on each micrograph, and the fraction of votes that chance explains."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Micrographs whose counts are in memory as a table of micrographs and pickers.
+#: Micrographs per block. The counts of a block are a table of micrographs and pickers in memory.
 _BLOCK = 20_000
-#: A chance level from which on a vote tells little.
+#: Smallest chance level at which a vote means little.
 _HIGH_LEVEL = 0.5
-#: Pairs of pickers named in a warning, at most.
+#: Largest number of pairs of pickers in a warning.
 _NAMED_PAIRS = 2
 
 
@@ -37,31 +37,32 @@ class Voters:
     Attributes
     ----------
     few : int
-        Micrographs on which fewer pickers than `min_votes` have comparable particles.
+        Number of micrographs on which fewer than `min_votes` pickers have comparable particles.
     without : tuple of int
         Numbers of the pickers without comparable particles.
-    unseen : tuple of int
-        For each picker, the micrographs without comparable particles of it.
+    micrographs_without : tuple of int
+        For each picker, the number of micrographs without its comparable particles.
     chance : (p, p) float64 or None
-        Chance level of each ordered pair of p pickers: how often a pick of the first would be within the vote
-        distance of one of the second if it were anywhere on its micrograph. None if no distances are measured.
+        Chance level of each ordered pair of p pickers. This is the probability that a random position on a
+        micrograph is within the vote distance of a pick of the second picker, as a mean over the picks of the
+        first picker. None if no distances are measured.
     """
 
     few: int
     without: tuple[int, ...]
-    unseen: tuple[int, ...]
+    micrographs_without: tuple[int, ...]
     chance: Floats | None
 
     def warnings(self, voting: Voting) -> list[Message]:
-        """Return warnings about votes that chance explains, and about pickers that have not seen all micrographs."""
-        return [*self._warn_about_chance(voting), *self._warn_about_unseen(voting)]
+        """Return warnings about votes that chance explains, and about pickers without particles on some micrographs."""
+        return [*self._warn_about_chance(voting), *self._warn_about_missing(voting)]
 
-    def _warn_about_unseen(self, voting: Voting) -> list[Message]:
-        """Return a warning for each picker that a particle must be found by, or must not, and that saw less."""
+    def _warn_about_missing(self, voting: Voting) -> list[Message]:
+        """Return a warning for each picker in `found_by` or `not_found_by` without particles on some micrographs."""
         lines = []
         for name in NAMED_PICKERS:
             for picker in getattr(voting, name):
-                number = self.unseen[picker]
+                number = self.micrographs_without[picker]
                 if not number or (name == "found_by" and voting.relax_unseen):
                     continue
                 have = counted(number, "micrograph", "have" if number != 1 else "has")
@@ -104,9 +105,10 @@ class Voters:
 def find_voters(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Voters | None:
     """Count the pickers of each micrograph, and compute the chance levels. Return None if votes are not counted.
 
-    The chance level of A near B is the mean over the picks of A of ``min(1, n pi v**2 / area)``, with the number n of
-    picks of B on the micrograph and the vote distance v; for tomograms, of ``n 4/3 pi v**3 / volume``. The area is
-    that of the micrograph if the tables have its size, else that of the rectangle around all its picks.
+    Let n be the number of picks of B on the micrograph, and v the vote distance. The chance level of picker A near
+    picker B is the mean over A's picks of ``min(1, n pi v**2 / area)``. For tomograms, the mean is over
+    ``min(1, n 4/3 pi v**3 / volume)``. The area is the area of the micrograph if the tables have its size, else the
+    area of the rectangle around all its picks.
     """
     voting, params = inputs.voting, inputs.params
     if voting is None:
@@ -136,14 +138,13 @@ def find_voters(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Voters | No
             near += counts.T @ np.minimum(counts * share[start:stop, np.newaxis], 1.0)
     chance = None if share is None else near / np.maximum(total, 1.0)[:, np.newaxis]
     without = np.flatnonzero(total == 0)
-    unseen = distinct.size - seen
-    return Voters(few, tuple(without.tolist()), tuple(unseen.tolist()), chance)
+    return Voters(few, tuple(without.tolist()), tuple((distinct.size - seen).tolist()), chance)
 
 
 def _share_of_ball(
     distance: float, summaries: Sequence[ScanSummary], number: NDArray[np.intp], count: int
 ) -> Floats:
-    """Return the share of each micrograph's area (or volume) within `distance` of a point, (m,), at most 1."""
+    """Return the fraction of each micrograph's area (or volume) within `distance` of a point, (m,), at most 1."""
     least, greatest = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     size = np.full((count, 2), np.nan)
     start = 0
@@ -164,16 +165,16 @@ def _share_of_ball(
     return np.where(whole > ball, ball / np.maximum(whole, ball), 1.0)
 
 
-def warn_about_few(voters: Voters, voting: Voting, unseen: int) -> list[Message]:
-    """Return a list of one warning if votes decide on micrographs that few pickers have seen, else [].
+def warn_about_few(voters: Voters, voting: Voting, particles: int) -> list[Message]:
+    """Return a list of one warning if votes decide on micrographs with particles of too few pickers, else [].
 
-    `unseen` is the number of particles that are rejected, or spared, because of that.
+    `particles` is the number of particles that are rejected for this reason, or kept because of `relax_unseen`.
     """
     if not voters.few:
         return []
     what = counted(voters.few, "micrograph", "have" if voters.few != 1 else "has")
     fewer = f"{what} particles of fewer than {voting.min_votes} pickers"
-    there = f"{counted(unseen, 'particle')} there {'is' if unseen == 1 else 'are'}"
+    there = f"{counted(particles, 'particle')} there {'is' if particles == 1 else 'are'}"
     relaxed = parameter("relax_unseen")
     if voting.relax_unseen:
         return [Message(f"{fewer}: {there} kept, because of {relaxed}")]
