@@ -662,7 +662,8 @@ class TestFaults:
         self.rewrite(out, lambda manifest: manifest.update(partitions={"session": "string"}))
         (failed,) = (check for check in verify(out).checks if check.passed is False)
         assert (
-            "session is string in the names of folders by the manifest, but int64" in failed.detail
+            "session is string in the names of folders (see the manifest), but int64"
+            in failed.detail
         )
 
     def test_a_missing_folder(self, out):

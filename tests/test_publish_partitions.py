@@ -176,7 +176,7 @@ class TestDelta:
         publish(nested(tmp_path / "1", ["a1", "a2", "b1", "b2"]), delta=lake)
         before = list(read_delta(lake))
         some = nested(tmp_path / "2", ["a1", "b2"], separation=100.0)
-        with pytest.raises(InputError, match="without session=a, pass=2, which it does not have"):
+        with pytest.raises(InputError, match="without also replacing session=a, pass=2"):
             publish(some, delta=lake, mode="replace-tagged")
         assert list(read_delta(lake)) == before
         publish(

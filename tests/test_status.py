@@ -144,7 +144,7 @@ class TestStatus:
                 run(source, out)
         (attempt,) = status(out).attempts
         assert attempt.complete
-        assert "put into place. To finish" in "\n".join(status(out).lines())
+        assert "interrupted during the commit. To finish" in "\n".join(status(out).lines())
 
     def test_a_running_run(self, interrupted):
         with lock.locked(interrupted):

@@ -14,7 +14,7 @@ from dask_dedup.storage.table_version import with_version, without_version
 if TYPE_CHECKING:
     from dask_dedup.hints import Hint
 
-#: Values of `run`'s own parameters that need no flag.
+#: Defaults of the parameters that only `run` has. A default needs no flag.
 RUN_DEFAULTS: dict[str, Any] = {
     "micrographs": None,
     "output_format": "native",
@@ -23,7 +23,7 @@ RUN_DEFAULTS: dict[str, Any] = {
     "duplicates_only": False,
     "allow_outside": False,
 }
-#: Flags whose names are not those of the parameters.
+#: Parameters that have a flag with another name.
 _FLAGS = {"plot_micrographs": "plot_micrograph", "tags": "tag"}
 
 
@@ -38,9 +38,9 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
         value = description["parameters"].get(name, default)
         if value != default:
             settings[name] = value
-    # Inputs are stored by ordinal; the command line names them.
+    # The parameters have the ordinals of inputs. The command line needs the paths.
     settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
-    # The command names the version of a Delta table, which was the newest one at the time.
+    # The command contains the version of a Delta table that the run read, because there may be a newer version.
     named = {as_input(without_version(path)): path for path in inputs}
     names = {
         as_input(without_version(path)): name for path, name in description.get("names", {}).items()

@@ -20,7 +20,7 @@ class Comparison:
     Attributes
     ----------
     files, bytes : int
-        Of the first result.
+        Number and size of the files of the first result.
     differing : list of str
         Paths of files with other bytes, or in one result only.
     """

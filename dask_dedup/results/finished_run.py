@@ -104,27 +104,27 @@ class FinishedRun:
 
     @property
     def partitions(self) -> dict[str, str]:
-        """The columns in the names of the folders of kept and rejected particles, and their Arrow types, in order."""
+        """The columns in the names of the partition folders, and the Arrow types of these columns, in order."""
         types: dict[str, str] = self.manifest.get("partitions") or {}
         return types
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether the rows of kept and rejected particles are those of the inputs, selected by ``duplicates``.
+        """Whether kept and rejected particles are read from the inputs and selected by ``duplicates``.
 
-        They do so if there are no particle tables, or if these do not show which row is which row of an input.
+        True if there are no particle tables, or if the tables do not show the input row of each particle.
         """
         by_values = bool(self.manifest.get("partition_by"))
         return self.is_conversion or self.lacks_particles or by_values
 
     @cached_property
     def _trees(self) -> dict[int, str]:
-        """Map the number of each input that was written as several files to the name of its output."""
+        """Map input number to the name of the output, for inputs that were written as several files."""
         entries = enumerate(self.manifest["inputs"])
         return {source: entry["output"] for source, entry in entries if entry.get("output")}
 
     def partition_values(self, path: Path) -> dict[str, str | None]:
-        """Return the values in the names of the partition folders of an output file, None for null."""
+        """Return the values of the partition columns in the path of an output file. A null is None."""
         keys = hive_keys(path, self.output) if self.partitions else ()
         return {name: None if text == NULL_KEY else text for name, text in keys}
 
@@ -134,7 +134,7 @@ class FinishedRun:
         return {n: self.open_output(tables[n], n).rows for n in self._trees if n in tables}
 
     def dataset_folder(self, dataset: str) -> Path:
-        """Return the folder of the files of `dataset` that are not Parquet."""
+        """Return the folder of the non-Parquet files of `dataset`."""
         folder = self.output / dataset
         token = self.manifest["run_token"]
         return folder / token if token else folder
@@ -150,7 +150,7 @@ class FinishedRun:
             files = [each.path for each in self.files if path in each.path.parents]
             named = NamedFiles.of(str(path), path, files)
             return open_table(named, source, allow_empty=True, columns=columns, shifts=shifts)
-        # A table without some of its rows can look like pick files.
+        # After some rows are removed, a table can look like a pick file.
         table = open_table(
             *(path, source),
             allow_outside=True,
@@ -167,7 +167,7 @@ class FinishedRun:
         return [file for file in self.files if file.dataset == dataset]
 
     def by_fragment(self, dataset: str) -> dict[int, list[ResultFile]]:
-        """Map each fragment number to its Parquet files in `dataset`, in order. Lists and votes have one."""
+        """Map each fragment number to its Parquet files in `dataset`, in order: one in ``duplicates`` and ``votes``."""
         found: dict[int, list[ResultFile]] = {}
         for file in self.files_of(dataset):
             if file.fragment is not None:
@@ -194,7 +194,7 @@ class FinishedRun:
         ]
 
         def of_input(source: int) -> Iterator[tuple[Path, ...]]:
-            """Yield the files with duplicates of an input, then those with votes."""
+            """Yield the files of an input in ``duplicates``, then its files in ``votes``."""
             return (_paths(files[source]) for files in by_input)
 
         if self.reads_inputs:
@@ -237,7 +237,7 @@ class FinishedRun:
 
     @cached_property
     def voting(self) -> Voting | None:
-        """How the pickers voted, or None if votes were not counted."""
+        """The pickers and the required votes, or None if votes were not counted."""
         pickers = [(entry["path"], entry["picker"]) for entry in self.manifest["inputs"]]
         return make_voting(pickers, self.params, self.manifest["left_out"])
 
@@ -249,9 +249,10 @@ class FinishedRun:
 
     @cached_property
     def folder(self) -> str:
-        """The folder of relative input paths: where the run was started, or "" for the current folder.
+        """The folder that relative input paths start from, or "" for the current folder.
 
-        The current folder is the right one if the project was moved. It is used, too, if no path is relative.
+        This is the folder in which the run was started. It is the current folder if the inputs no longer exist there
+        (for example, after the project was moved), or if no path is relative.
         """
         folder = self.manifest.get("directory") or ""
         inputs = [entry["path"] for entry in self.manifest["inputs"]]
@@ -300,7 +301,7 @@ class FinishedRun:
     def read_picks(
         self, part: Part, columns: Sequence[str] = (), *, kept: bool
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Read the kept or the rejected rows of `part`. Yield picks and table rows, some at a time.
+        """Read the kept or the rejected rows of `part`. Yield the picks and the table rows of each fragment.
 
         `columns` are further columns to read, if the table has them.
         """
@@ -348,7 +349,7 @@ def _paths(files: Sequence[ResultFile]) -> tuple[Path, ...]:
 
 
 def _exists(path: str) -> bool:
-    """Return whether an input exists. Of a pattern, the folder must."""
+    """Return whether an input exists. For a pattern, check its fixed folder."""
     location = split_version(path)[0]
     return exists(fixed_folder(location) if is_pattern(location) else location)
 

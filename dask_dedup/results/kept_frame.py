@@ -1,4 +1,4 @@
-"""The function `read_kept`: the kept particles of a finished run as a Dask data frame."""
+"""Read the kept particles of a finished run as a Dask data frame."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.rejected_rows import RejectedRows
     from dask_dedup.results.finished_run import FinishedRun
 
-#: Formats whose fragments name all the files that are read for them.
+#: Formats in which a fragment lists all the files that it is read from.
 _SEPARATE_FILES = ("parquet", "coordinates")
 
 
 def read_kept(output: str | Path, columns: Sequence[str] | None = None) -> dd.DataFrame:
     """Return the kept particles of a finished run as a Dask data frame, without reading the particle tables.
 
-    The rows are read from the inputs when the frame is computed, and the rejected rows are left out. So this needs
-    no particle tables, see `duplicates_only` of `run`. The inputs must not have changed since the run.
+    The rows are read from the inputs when the frame is computed, and the rejected rows are left out. So no
+    particle tables are needed (see `duplicates_only` of `run`). The inputs must not have changed since the run.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def read_kept(output: str | Path, columns: Sequence[str] | None = None) -> dd.Da
     Raises
     ------
     InputError
-        If there is no finished run, an input is missing or has changed, or there is no such column. An input that
-        changes later is a RunError when the frame is computed.
+        If there is no finished run, an input is missing or has changed, or there is no such column. If an input
+        changes later, computing the frame raises RunError.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def read_kept(output: str | Path, columns: Sequence[str] | None = None) -> dd.Da
     unknown = next((name for name in names if name not in schema.names), None)
     if unknown is not None:
         raise InputError(f"{output}: its inputs have no column {unknown}.")
-    # pandas' metadata of the inputs would make other types of the columns.
+    # The inputs' metadata for pandas would change the types of the columns.
     schema = schema.remove_metadata()
     meta = pa.schema([schema.field(name) for name in names]).empty_table()
     return dd.from_map(
@@ -94,7 +94,7 @@ class _Part:
     Attributes
     ----------
     table : ParticleTable
-        With this fragment only, and the files that are read for it.
+        The input with only this fragment and the files that it is read from.
     rejected : RejectedRows
     """
 
@@ -141,7 +141,7 @@ def _read_part(
     types = schema.load()
     there = [name for name in columns if name in part.table.schema.names]
     with using_endpoint(endpoint_url):
-        # A column is always read: it shows the number of rows.
+        # At least one column is read, because it gives the number of rows.
         rows = part.read(there or part.table.schema.names[:1])
     arrays = [
         rows.column(name).cast(types.field(name).type)

@@ -1,4 +1,4 @@
-"""The function `materialize`, which writes the particle tables of a result that lists its duplicates only."""
+"""Write the particle tables of a run with `duplicates_only`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def materialize(
 ) -> RunResult:
     """Write the particle tables of a run with `duplicates_only`.
 
-    The tables are those that the run would have written, to the byte. The kept and rejected rows are read from the
-    inputs, which must not have changed. If this is interrupted, the result stays as it was; repeat the call.
+    The tables have the same bytes as the tables that the run would have written. The kept and rejected rows are read
+    from the inputs, which must not have changed. If the call is interrupted, the result is unchanged. Repeat the call.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def materialize(
     Raises
     ------
     InputError
-        If there is no finished run, or an input is missing or has changed; nothing is written then.
+        If there is no finished run, or an input is missing or has changed. Nothing is written.
     RunError
-        If the tables cannot be written; the result stays as it was.
+        If the tables cannot be written. The result is unchanged.
     """
     run = open_finished_run(output)
     manifest, store = run.manifest, open_store(run.output)

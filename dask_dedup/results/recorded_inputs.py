@@ -1,4 +1,4 @@
-"""The inputs of a finished run, opened again at the paths in its manifest, and what changed in them since."""
+"""Open the inputs of a finished run at the paths in its manifest, and find changes in these inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
     from dask_dedup.results.finished_run import FinishedRun
 
-#: The name of a changed modification time in `find_changes`.
+#: The attribute that `find_changes` yields if only the modification time has changed.
 TIME = "its modification time"
 _ATTRIBUTES = {
     "rows": "its number of rows",
@@ -41,10 +41,10 @@ class MissingInputError(InputError):
 def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:
     """Open the inputs and the micrograph table at the paths in the manifest.
 
-    The path of a table is that in the manifest, which may be relative to another folder than the current one. Its files
-    are where they are now. Its picker has the name that it had in the run, which can come from the path.
+    A table has the path and the picker's name from the manifest. The path may be relative to a folder other than the
+    current one. The files of the table have the paths at which they are now.
 
-    Raise `MissingInputError` if one of them does not exist.
+    Raise `MissingInputError` if an input or the micrograph table does not exist.
     """
     entries = run.manifest["inputs"]
     micrographs = run.manifest["micrographs"]
@@ -74,13 +74,13 @@ def open_unchanged_inputs(
     """Open the inputs and the micrograph table. Raise InputError if a file of an input changed since the run."""
     tables, exposures = open_inputs(run)
     for path, change in find_changes(run, tables):
-        cure = "Restore it, or run again into another folder."
+        advice = "Restore it, or run again into another folder."
         if change == TIME and not is_uri(path):
             files = (file for files in recorded_files(run) for file in files)
             then = next(f.modified_ns for f in files if under(run.folder, f.path) == path)
             time = f"@{then // 10**9}.{then % 10**9:09}"
-            cure = f"If its content is the same, set the time back: touch -d {time} {quote(path)}"
-        raise InputError(f"{path} has changed since the run: {change}. {cure}")
+            advice = f"If its content is the same, set the time back: touch -d {time} {quote(path)}"
+        raise InputError(f"{path} has changed since the run: {change}. {advice}")
     return tables, exposures
 
 
@@ -92,9 +92,9 @@ def recorded_files(run: FinishedRun) -> list[tuple[InputFile, ...]]:
 def find_run_id(
     run: FinishedRun, tables: list[ParticleTable], exposures: ParticleTable | None
 ) -> str:
-    """Return the run id of the parameters in the manifest, the inputs, and the micrograph table as it is now.
+    """Compute the run id again, with the micrograph table as it is now.
 
-    The files of the inputs and the names of pickers are those that the manifest recorded.
+    The parameters, the files of the inputs and the names of pickers are taken from the manifest.
     """
     recorded = [
         replace(table, files=files, picker=run.given_names.get(table.path, ""))

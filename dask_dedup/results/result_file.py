@@ -51,7 +51,7 @@ class Part:
     duplicates : tuple of Path
         One row for each rejected particle, in the same order.
     votes : tuple of Path
-        The votes of the particles that are no duplicates; empty if votes were not counted.
+        The votes for the particles that are not duplicates; empty if votes were not counted.
     """
 
     source: int

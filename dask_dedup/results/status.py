@@ -42,7 +42,7 @@ class Attempt:
     complete : bool
         Whether only the commit was interrupted.
     made_by : str
-        Version of dask-dedup that cannot be resumed by this version; else empty.
+        Version of dask-dedup that made the run, if this version cannot resume it; else empty.
     """
 
     folder: str
@@ -130,7 +130,7 @@ class Status:
         if self.holder:
             return [f"so far {done}. Its command:", command]
         if attempt.complete:
-            return ["interrupted while the result was put into place. To finish:", command]
+            return ["interrupted during the commit. To finish:", command]
         remove = f"To remove it: {shell_command('clean', self.output)}"
         if not attempt.command and attempt.fragments:
             return [f"interrupted: {done} of a result that was replaced.", remove]
@@ -217,7 +217,7 @@ def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
     files = store.staged_files(staging)
     command = ""
     if request and MATERIALIZED in request:
-        # The tables are of another result.
+        # Only tables of the current result can be finished.
         result = find_manifest(store.output)
         if result and same_result(request, result):
             command = shell_command("materialize", store.output)

@@ -59,14 +59,17 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
     return list(map(printable, lines))
 
 
-#: Above this number of pickers their combinations are not listed.
+#: Combinations of pickers are listed for at most this number of pickers.
 _COMBINED = 3
-#: From this number of votes on, particles are counted together.
+#: Particles with this many votes or more share one row.
 _MANY_VOTES = 10
 
 
 def _found_by(votes: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Return each combination of pickers, or of many pickers each number, with the particles found and rejected."""
+    """Return a row for each combination of pickers: its name, and the particles found and rejected.
+
+    If there are many pickers, each number of pickers has a row.
+    """
     if len(votes["pickers"]) > _COMBINED:
         rows = by_number_of_pickers(votes["by_votes"])
     else:
@@ -78,9 +81,9 @@ def _found_by(votes: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def by_number_of_pickers(by_votes: Sequence[dict[str, int]]) -> list[tuple[str, int, int]]:
-    """Return the particles that each number of pickers found, and those of them that are kept.
+    """Return, for each number of pickers, how many particles this many pickers found, and how many of these are kept.
 
-    Numbers without particles are left out, and large ones are one row.
+    Numbers without particles are left out. Large numbers share one row.
     """
     rows: dict[str, tuple[int, int]] = {}
     for entry in by_votes:
@@ -98,9 +101,9 @@ def count_lines(
     counts: Sequence[tuple[str, int, int]],
     found_by: Sequence[tuple[str, int, int]] = (),
 ) -> list[str]:
-    """Return a table of names with their numbers of particles and of rejected ones, and a row for all.
+    """Return a table as lines of text: the particles, kept and rejected, of each name and in all.
 
-    Below it, in the same columns, `found_by` lists the numbers of combinations of pickers.
+    The rows of `found_by` follow in the same columns. They are about combinations of pickers.
     """
     counts = [*counts]
     if len(counts) > 1:
@@ -123,7 +126,7 @@ def count_lines(
 def _kept_tables(result: RunResult) -> list[str]:
     """Return the paths of kept STAR and CryoSPARC tables and folders of picks.
 
-    If all inputs are in one table, or in the coordinate files of one list, return the path of that.
+    After a conversion, return only the path of the STAR file, or of the list of coordinate files.
     """
     from dask_dedup.output.layout import KEPT
     from dask_dedup.results.finished_run import FinishedRun

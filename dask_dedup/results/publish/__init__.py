@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Publication", "publish"]
 
 MODES = ("append", "replace", "replace-tagged")
-#: How often a commit is tried while other publishers change the table.
+#: Maximum number of attempts to commit while other publishers change the table.
 ATTEMPTS = 20
 
 
@@ -61,9 +61,9 @@ class Publication:
     missing : list of str
         Files that the table lists but that do not exist.
     replaced : list of str
-        Runs of which files were removed from the table: the first 12 digits of their ids.
+        Runs with files that were removed from the table: the first 12 digits of the run ids.
     beside : list of str
-        Runs that have rows with the same tags and in the same partition folders, which stay.
+        Other runs with rows with the same tags and in the same partition folders. These rows stay.
     """
 
     kind: str
@@ -193,7 +193,7 @@ def publish(
 def _publish(
     dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: str, *, link: bool
 ) -> Publication:
-    """Place files in the table's folder, then add them in one commit."""
+    """Write files to the table's folder, then add them in one commit."""
     files: list[TableFile] = []
     # If a commit is interrupted, its files stay: the table may list them.
     uncommitted = True
@@ -209,7 +209,7 @@ def _publish(
                 if not (files and files[0].fits(folder, schema)):
                     remove_files(files)
                     add = link_files if link else write_files
-                    # With the types of its keys in this table.
+                    # `table.dataset` has keys with the types of this table.
                     files = add(table.dataset, schema, folder)
                 dataset.check_unchanged()
                 uncommitted = False

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 #: The dataset that each value of `table` publishes.
 DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES, "votes": VOTES}
-#: Constant columns: the table has one value for each file, and the files do not hold them.
+#: Columns of the table with one value for each file. The files do not contain these columns.
 RUN, INPUT = "run", "input_name"
 #: This many digits of the run id are in the table.
 _RUN_DIGITS = 12
-#: What to do if a partition column has other values in a table. Whole numbers fit text, text does not fit numbers.
-_KEY_ADVICE = "use another table, and publish a run with text there first: whole numbers fit it."
+#: Advice if a partition column has another type in a table. Whole numbers become text, but text not numbers.
+_KEY_ADVICE = "use another table, and first publish a run with text in this column there. Whole numbers fit text."
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: Characters that every reader and file system accepts unchanged in the name of a folder.
 _TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -93,7 +93,7 @@ class Dataset:
     keys : pyarrow.Schema
         The columns in the names of the dataset's folders.
     folders : frozenset of tuple
-        Values of these columns, as text, of each folder.
+        Values of these columns in each folder, as text.
     """
 
     run: FinishedRun
@@ -129,10 +129,10 @@ class Dataset:
         }
 
     def fitted_to(self, table: pa.Schema, columns: LakeColumns, name: str, advice: str) -> Dataset:
-        """Return the dataset with keys of the types of a table, if their values are the same text in both.
+        """Return the dataset with keys of the types of a table, if the conversion does not change them as text.
 
-        A whole number becomes text, and text without any value becomes what the table has. Raise `InputError` if
-        the keys or `columns` do not fit the table, whose name is `name`. `advice` is about `columns`.
+        A whole number becomes text, and a key without any value gets the type in the table. Raise `InputError` if
+        the keys or `columns` do not fit the table. `name` is the table's name, and `advice` is about `columns`.
         """
         keys = self.keys
         for number, field in enumerate(keys):
@@ -202,19 +202,19 @@ class Dataset:
     def runs_beside(self, contents: Sequence[Mapping[str, str | None]]) -> list[str]:
         """Return the other runs of a table that have files with the same tags and in the same folders, sorted.
 
-        Without tags and partition folders there are none: the runs are not known to be of the same particles.
+        Without tags and partition folders there are none, because runs may be about different particles.
         """
         return self.runs_replaced(contents, "replace-tagged") if self._distinguished else []
 
     @property
     def _distinguished(self) -> bool:
-        """Whether the rows of this run differ from others by tags or partition folders."""
+        """Whether tags or partition folders distinguish the rows of this run from others."""
         return bool(self.tags or self.keys.names)
 
     def check_replaced(
         self, contents: Sequence[Mapping[str, str | None]], mode: str, target: str
     ) -> None:
-        """Raise `InputError` if mode "replace-tagged" would replace all rows, as nothing distinguishes runs."""
+        """Raise `InputError` if mode "replace-tagged" would replace all rows, because nothing distinguishes runs."""
         runs = self.runs_replaced(contents, mode)
         if mode == "replace-tagged" and runs and not self._distinguished:
             raise InputError(
@@ -223,13 +223,13 @@ class Dataset:
             )
 
     def count_mine(self, contents: Sequence[Mapping[str, str | None]]) -> int:
-        """Return how many files of a table with these partition columns are of this run."""
+        """Count the files of this run in a table. `contents` has the partition columns of each file."""
         return sum(values[RUN] == self.files[0].values[RUN] for values in contents)
 
     def is_in(self, contents: Sequence[Mapping[str, str | None]], mode: str, target: str) -> bool:
         """Return whether a table already holds this run, and no other run that it would replace.
 
-        `contents` are the partition columns of each file in the table `target`. Raise `InputError` if
+        `contents` has the values of the partition columns of each file in the table `target`. Raise `InputError` if
         the table holds this run with other tags, unless the mode is "replace".
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
@@ -374,7 +374,7 @@ def input_names(paths: Sequence[str]) -> list[str]:
 def read_bounds(footer: pq.FileMetaData, schema: pa.Schema) -> dict[str, Bounds]:
     """Return the bounds of text and of integers below 2**63, if the footer has them.
 
-    Floats have none: a footer does not count NaN, which some readers take for the maximum.
+    Floats have no bounds: a footer does not count NaN, and some readers use NaN as the maximum.
     """
     number = {footer.schema.column(n).path: n for n in range(len(footer.schema.names))}
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]

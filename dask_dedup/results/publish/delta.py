@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from dask_dedup.results.publish.dataset import Dataset
     from dask_dedup.results.publish.files import TableFile
 
-#: No minima and maxima in the log, also not after a compaction: deltalake stores those of decimals
-#: as inexact floats, and then a filter on a uid finds no row. Of columns that have none, its Arrow
-#: datasets take null for the maximum.
+#: The log has no minima and maxima, also not after a compaction. deltalake would store the bounds of
+#: decimals as inexact floats, so a filter on a uid would find no row. And its Arrow datasets use null
+#: as the maximum of a column without bounds.
 _NO_BOUNDS = {"delta.dataSkippingNumIndexedCols": "0"}
 
 
@@ -75,8 +75,8 @@ class DeltaLakeTable:
         )
         if empty is not None:
             raise InputError(
-                f"{dataset.run.output}: {empty} is empty text in some rows, which a Delta table cannot tell from "
-                "null in a partition column. Replace it in the input, and run again."
+                f"{dataset.run.output}: {empty} is empty text in some rows. In a partition column, a Delta table "
+                "cannot distinguish empty text from null. Replace it in the input, and run again."
             )
         self.options = delta_options(root)
         self.table: DeltaTable | None = None
@@ -91,7 +91,7 @@ class DeltaLakeTable:
             self.table = DeltaTable(self.uri, storage_options=self.options)
             return
         self.table = None
-        # Interrupted publishers may have left files of a run.
+        # There can be files of interrupted publishers.
         expected = (f"{RUN}=", "_delta_log")
         others = [name for name in list_names(self.root) if not name.startswith(expected)]
         if others:
@@ -193,13 +193,13 @@ class DeltaLakeTable:
         return True
 
     def _find_replaced(self) -> list[tuple[str, str, Any]]:
-        """Return the filter of the files with the tags and in the folders of this run.
+        """Return the filter for the files with the tags and in the folders of this run.
 
-        Raise `InputError` if a filter of Delta, which has a set of values for each column, finds other files, too.
+        A filter of Delta has a set of values for each column. Raise `InputError` if it would match other files, too.
         """
         contents = self.contents()
         replaced = [each for each in contents if self.dataset.replaces(each, "replace-tagged")]
-        # Delta compares values as text, and null is empty text.
+        # Delta compares values as text, and null as empty text.
         filters: list[tuple[str, str, Any]] = [
             (name, "=", value or "") for name, value in self.dataset.tags.items()
         ]
@@ -223,8 +223,8 @@ class DeltaLakeTable:
             other = next(each for each in found if each not in replaced)
             names = ", ".join(f"{name}={other[name]}" for name in self.dataset.keys.names)
             raise InputError(
-                f"{self.name}: a Delta table cannot replace the partitions of this run without {names}, which it does "
-                f"not have. Run and publish each {self.dataset.keys.names[0]} by itself."
+                f"{self.name}: a Delta table cannot replace the partitions of this run without also replacing "
+                f"{names}, which are not in this run. Run and publish each {self.dataset.keys.names[0]} by itself."
             )
         return filters
 

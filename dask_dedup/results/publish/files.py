@@ -1,8 +1,10 @@
 """The files that publishing adds to a table's folder: links to the files of a run, or copies.
 
-A table cannot list the files where the run wrote them. Most readers of Delta accept only paths
-within the table's folder (``docs/guides/lake.md``). Overwriting the run would change the rows of the
-table. And if the table's folder held the run, a vacuum would delete the run's other files.
+A table cannot list the files in the folder of the run, for three reasons:
+
+- Most readers of Delta accept only paths within the table's folder (``docs/guides/lake.md``).
+- Overwriting the run would change the rows of the table.
+- If the run were in the table's folder, a vacuum would delete the run's other files.
 """
 
 from __future__ import annotations
@@ -40,9 +42,9 @@ class TableFile:
     how : str
         "written", "linked", "copied by the store" or "copied".
     bytes, rows, values, bounds
-        As of `DatasetFile`.
+        As in `DatasetFile`.
     schema : pyarrow.Schema
-        The table's schema, with field ids, when the file was made.
+        The schema, with field ids, that the table had when the file was made.
     """
 
     root: str
@@ -59,7 +61,7 @@ class TableFile:
         return self.root == root and self.schema.equals(schema, check_metadata=True)
 
 
-def place(values: Mapping[str, str | None], columns: Sequence[str], name: str) -> str:
+def partition_path(values: Mapping[str, str | None], columns: Sequence[str], name: str) -> str:
     """Return a path below a table's folder, with one Hive folder per partition column.
 
     Polars reads the columns from the folder names.
@@ -94,7 +96,7 @@ def link_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFile
     """Link the files of a dataset under new names into a table's folder. Copy them if that fails."""
     suffix = unique_suffix()
     paths = [
-        place(
+        partition_path(
             file.values, dataset.partition_columns, file.path.name.removesuffix(".parquet") + suffix
         )
         for file in dataset.files

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _NAME_MAPPING = "schema.name-mapping.default"
 _RETRIES = "commit.retry.num-retries"
 _DATASET = "dask-dedup.table"
-#: Field ids from here on are for columns of the files that the table lacks.
+#: Field ids from this number on are for columns of the files that the table lacks.
 _FIRST_OTHER_ID = 1_000_000
 
 
 def _not_linkable(dataset: Dataset) -> set[str]:
-    """Return the names of columns whose type in the run's files is none of Iceberg's.
+    """Return the names of columns that have a type without an equivalent in Iceberg in the run's files.
 
-    pyiceberg reads unsigned integers as signed, so that only uint32 below 2**31 can be read.
+    pyiceberg reads unsigned integers as signed, so values of uint32 must be below 2**31.
     """
     return columns_of(dataset.schema, pa.uint64(), pa.float16()) | {
         name
@@ -92,7 +92,7 @@ class IcebergLakeTable:
             raise InputError(
                 f"{identifier}: the name of an Iceberg table needs a namespace. Write, for example, em.{identifier}."
             )
-        # It warns about each dictionary column, but reads the values correctly.
+        # pyiceberg warns about each dictionary column, but reads the values correctly.
         logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
         self.dataset, self.identifier, self.name = dataset, identifier, f"{catalog} {identifier}"
         self.link = link
@@ -111,7 +111,7 @@ class IcebergLakeTable:
         except (NoSuchTableError, NoSuchNamespaceError):
             self.table = None
         else:
-            # No retries: another state of the table may need another change. This is not stored.
+            # No retries: another state of the table may need another change. This property is not stored.
             self.table.metadata.properties[_RETRIES] = "0"
 
     def _files(self) -> list[DataFile]:
@@ -222,7 +222,7 @@ class IcebergLakeTable:
 def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
     """Return an Iceberg name mapping, as JSON, that covers all columns of the files.
 
-    If a column of the files has no field id, DuckDB reads nulls, and pyiceberg nothing.
+    If a column of the files has no field id, DuckDB reads nulls, and pyiceberg reads nothing.
     """
     schema = change.table_metadata.schema()
     written = change.table_metadata.properties.get(_NAME_MAPPING)

@@ -1,7 +1,7 @@
 """Column types for Delta and Iceberg, which have no unsigned integers and no fixed-size lists.
 
-A type is used only if it holds every value, and if each reader in ``docs/guides/lake.md`` reads it
-correctly. Linked files keep their types, which some readers refuse.
+A type is used only if it can store every value, and if each reader in ``docs/guides/lake.md`` reads
+it correctly. Linked files keep their types. Some readers refuse these types.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _lake_type(kind: pa.DataType) -> pa.DataType | None:
     return _SIMPLE.get(kind)
 
 
-#: Each type holds every value of the stored type. Spark cannot read half floats.
+#: Each type can store every value of the run's type. Spark cannot read half floats.
 _SIMPLE: dict[pa.DataType, pa.DataType] = {
     pa.uint8(): pa.int32(),
     pa.uint16(): pa.int32(),
@@ -126,5 +126,5 @@ def _innermost(kind: pa.DataType) -> pa.DataType:
 
 
 def columns_of(schema: pa.Schema, *kinds: pa.DataType) -> set[str]:
-    """Return the names of the columns with one of these types, or with lists of one."""
+    """Return the names of the columns with one of these types, or with lists of one of them."""
     return {field.name for field in schema if _innermost(field.type) in kinds}

@@ -14,7 +14,12 @@ import pyarrow.parquet as pq
 from dask_dedup.formats.parquet.schema import held_schema
 from dask_dedup.formats.parquet.writer import ROW_GROUP_ROWS
 from dask_dedup.results.publish.dataset import read_bounds
-from dask_dedup.results.publish.files import TableFile, place, removed_after_errors, unique_suffix
+from dask_dedup.results.publish.files import (
+    TableFile,
+    partition_path,
+    removed_after_errors,
+    unique_suffix,
+)
 from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import new_file, parquet_source, read_metadata
 from dask_dedup.storage.paths import at
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.publish.dataset import Dataset, DatasetFile
 
-#: Bytes of a file. Files of larger inputs have 2/3 to 4/3 of this, as their number is whole.
+#: Intended bytes of a file. If there are several, each has 2/3 to 4/3 of this, as their number is whole.
 FILE_BYTES = 128 * 2**20
 #: Files written at once. Each takes the memory of about two row groups.
 _THREADS = 4
@@ -52,7 +57,7 @@ def write_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFil
     parts = [part for files in of_partition.values() for part in _split(files)]
     suffix, settings = unique_suffix(), _settings(dataset)
     paths = [
-        place(part.values, dataset.partition_columns, f"part-{number:05}{suffix}")
+        partition_path(part.values, dataset.partition_columns, f"part-{number:05}{suffix}")
         for number, part in enumerate(parts)
     ]
 
@@ -85,7 +90,7 @@ def _split(files: list[DatasetFile]) -> Iterator[_Part]:
                 (file.path, number)
             )
             before += size
-    # A partition without rows has an empty file, so that the table knows the run.
+    # A partition without rows has an empty file, so that the table lists the run.
     return (_Part(files[0].values, each) for each in list(filter(None, groups)) or [[]])
 
 
@@ -114,7 +119,7 @@ def _settings(dataset: Dataset) -> dict[str, Any]:
 def _write(
     part: _Part, values: dict[str, Any], schema: pa.Schema, settings: dict[str, Any], path: Path
 ) -> pq.FileMetaData:
-    # Text is held as dictionaries, which takes less time and memory; the files have plain text.
+    # In memory, text is in dictionaries, which takes less time and memory. The files have plain text.
     held = held_schema(schema)
     footers: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
@@ -131,7 +136,10 @@ def _write(
 
 
 def _read(part: _Part, values: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of each row group with the columns of `schema`. `values` are those of the partition columns."""
+    """Yield the rows of each row group with the columns of `schema`.
+
+    `values` has the values of the partition columns.
+    """
     text = [
         field.name
         for field in schema

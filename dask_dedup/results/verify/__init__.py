@@ -4,15 +4,20 @@ The decisions of the run are not trusted, and the code that made them is not use
 trusts the reader of the inputs (`formats`), the centres, labels and micrograph keys
 (`particles.extract`), and the rank keys (`dedup.rank`).
 
-Two checks together show that the kept particles are *the* greedy result and not another one.
-"separation": no two kept particles are within the separation. "rejections": every rejected
-particle has a better-ranked kept particle within the separation. By induction from the best rank
-down, each decision equals that of the greedy walk: a kept particle has no better kept one within
-the separation, so the walk keeps it; a rejected particle has one, so the walk rejects it.
+Two checks together show that the kept particles are *the* result of greedy suppression:
 
-If votes are counted, these two checks are about the representatives: the kept particles and those rejected
-for their votes. "votes": each particle votes for the nearest representative, as ``votes`` lists, and the
-representatives with the required votes are the kept particles.
+- "separation": no two kept particles are within the separation.
+- "rejections": every rejected particle has a better-ranked kept particle within the separation.
+
+The proof is by induction from the best rank down. A kept particle has no better-ranked kept particle
+within the separation, so greedy suppression keeps it. A rejected particle has such a particle, so
+greedy suppression rejects it.
+
+If votes are counted, these two checks are about the representatives. Representatives are the kept
+particles and the particles that were rejected for their votes. A third check, "votes", shows that:
+
+- each particle votes for the nearest representative, as ``votes`` lists it;
+- the representatives with the required votes are the kept particles.
 """
 
 from __future__ import annotations
@@ -39,8 +44,8 @@ MAX_THREADS = 8
 def verify(output: str | Path) -> Verification:
     """Verify a finished run with an independent algorithm.
 
-    The inputs are read from the paths in the manifest. A few fragments, or the picks of
-    `kept_and_rejected.PASS_ROWS` rows, are in memory at a time.
+    The inputs are read from the paths in the manifest. At most a few fragments,
+    or the picks of `kept_and_rejected.PASS_ROWS` rows, are in memory at a time.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The picks that are checked in one pass over the inputs, and what the result says of them."""
+"""The picks that are checked in one pass over the inputs, and the rows of the result that describe them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Indices = NDArray[np.intp]
 
-#: Of seconds, in a time as text.
+#: The fraction of a second in a time as text.
 _FRACTION = re.compile(r"\.\d+")
 
 
@@ -57,7 +57,7 @@ class Listing:
     def read(
         cls, inputs: Inputs, columns: pa.Table, fragment: Fragment, files: DatasetFiles
     ) -> Self:
-        """Read the rows about a fragment. `columns` are columns of the input."""
+        """Read the rows that describe picks of a fragment. `columns` are columns of the input."""
         table, rows = files.read(fragment)
         names = files.schema.names
         groups = names[len(names) - len(inputs.params.group_columns) :]
@@ -66,7 +66,7 @@ class Listing:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self], counts: Sequence[int]) -> Self:
-        """Join the rows of all parts, whose numbers of picks are `counts`."""
+        """Join the rows of all parts. `counts` are the numbers of picks of the parts."""
 
         def joined(tables: list[pa.Table]) -> pa.Table:
             return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
@@ -95,7 +95,7 @@ class Batch:
     ----------
     picks : Picks
     reason : (n,) object
-        Why a pick cannot be compared; empty if it can.
+        The reason why a pick cannot be compared; "" for a valid pick.
     duplicates : Listing
     votes : Listing or None
         None if votes are not counted.

@@ -1,6 +1,6 @@
 """Find close pairs of points with a grid of cells.
 
-The algorithm differs from the run's on purpose: no tree and no greedy walk. Cells are at least as
+The algorithm differs from the run's on purpose: no tree and no greedy suppression. Cells are at least as
 wide as the reach, so two points within reach are in the same cell or in neighbouring cells.
 Candidate pairs are made in slices, so memory is bounded.
 """
@@ -129,14 +129,14 @@ def _cells(
     most = min(_MAX_CELLS, each / 2 - 3)
     side = max(reach * (1 + _MARGIN), float(np.abs(both).max()) / most) or 1.0
     cells = np.floor(both / side).astype(np.int64)
-    # An empty cell at both ends, so no step leads into the next row.
+    # Each row has an empty cell at both ends, so that no step leads into the next row.
     cells -= cells.min(axis=0) - 1
-    extent = cells.max(axis=0) + 2
+    lengths = cells.max(axis=0) + 2
     number = micrograph.astype(np.int64)
     stride, strides = 1, []
     for axis in range(both.shape[1]):
-        number = number * extent[axis] + cells[:, axis]
-    for size in extent[:0:-1].tolist():
+        number = number * lengths[axis] + cells[:, axis]
+    for size in lengths[:0:-1].tolist():
         stride *= size
         strides.append(stride)
     moves = product((-1, 0, 1), repeat=len(strides))
@@ -247,7 +247,7 @@ def nearest_within(
 ) -> tuple[Indices, Floats]:
     """Return the index of the nearest target of each query within `reach`, or `NOT_FOUND`, and its distance.
 
-    Of equally near targets it is the one with the lowest `rank`. The distance is infinite if there is none.
+    Among equally near targets, the target with the lowest `rank` is chosen. The distance for `NOT_FOUND` is infinite.
     """
     first, group = distinct(queries)
     best_of_group, _ = distinct(targets, rank)
@@ -269,7 +269,7 @@ def nearest_other(points: Points, separation: float) -> Floats:
     first, group = distinct(points)
     few = points.take(first)
     nearest = np.full(first.size, np.inf)
-    # A short reach first: where points are dense, most have a close neighbour and need no more pairs.
+    # Short reaches come first: where points are dense, most points find a close neighbour with few pairs.
     for halvings in range(_HALVINGS if separation else 0, -1, -1):
         seeking = np.flatnonzero(np.isinf(nearest))
         for i, j, distance in close_pairs(few.take(seeking), few, separation / 2**halvings):

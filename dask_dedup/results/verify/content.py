@@ -1,6 +1,7 @@
-"""Compute the content hashes of particles without a uid again, from the definition in `particles.content_hash`.
+"""Compute the content hashes of particles without a uid a second time.
 
-The method differs from the run's on purpose: every row becomes a line of 64-bit words, and texts are padded.
+The definition is in `particles.content_hash`. The method differs from the run's on purpose: each row is a line of
+64-bit words, and texts are padded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Check converted output, one STAR file or coordinate files, against the inputs.
+"""Check converted output (one STAR file, or coordinate files) against the inputs.
 
-The code that wrote the files is not used. The text of particle tables is compared as it is; other positions
-are compared with the centres that `particles.extract` computes from the inputs.
+The code that wrote the files is not used. The text of particle tables is compared as it is. Other
+positions are compared with the centres that `particles.extract` computes from the inputs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def count_rows(run: FinishedRun, dataset: str) -> int:
 
 
 def _check_separation(output: Converted, inputs: Inputs) -> None:
-    """Raise MismatchError if two kept particles are closer than the separation, as far as digits show."""
+    """Raise MismatchError if two kept particles are closer than the separation by more than rounding."""
     if not output.centres:
         return
     labels = [np.concatenate(each) for each in zip(*output.labels, strict=True)]
@@ -56,7 +56,7 @@ def _check_separation(output: Converted, inputs: Inputs) -> None:
     if not len(points) or inputs.params.undo_symmetry_expansion:
         return
     pair = closest_pair(points, limit)
-    # Rounded coordinates of two particles may be nearer by the last digit.
+    # Rounding of the written coordinates can bring two particles closer.
     largest = float(np.abs(points.centres).max())
     if pair is not None and pair[0] < limit - max(1e-4, 1e-9 * largest):
         raise MismatchError(f"the converted files have two kept particles {pair[0]:.6g} A apart")

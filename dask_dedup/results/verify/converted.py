@@ -1,4 +1,4 @@
-"""Converted files, compared with the inputs in row order: what one STAR file and coordinate files have in common."""
+"""Compare converted files with the inputs in row order: the common part of STAR files and coordinate files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 SCORE, SCORE_OF_CRYOSPARC = "rlnAutopickFigureOfMerit", "pick_stats/ncc_score"
-#: Written decimals of a pixel.
+#: Largest rounding error of a written value, in pixels for positions.
 _ROUNDING = 1.1e-6
-#: Stands for no value.
+#: Written for a missing value.
 _MISSING = -999.0
 
 
@@ -40,13 +40,13 @@ class Converted:
     Attributes
     ----------
     rows : int
-        Number of the particles.
+        Number of these particles.
     micrographs : list of (n,) intp
-        Of each fragment, the numbers of the micrographs of the particles that can be duplicates.
+        For each fragment, the micrograph numbers of the particles that can be duplicates.
     centres : list of (n, 3) float64
-        Their centres in angstrom, by the files.
+        Centres of these particles in angstrom, from the converted files.
     labels : list of list of (n,) int64
-        Their labels, as in `Points`.
+        Labels of these particles, as in `Points`.
     """
 
     def __init__(self, run: FinishedRun, dataset: str, inputs: Inputs) -> None:
@@ -67,7 +67,7 @@ class Converted:
         return table, roles, found
 
     def sizes(self, roles: ColumnRoles, found: Extract) -> Floats:
-        """Return the (n,) pixel size of each row's micrograph: of the micrograph table, else of the input."""
+        """Return the pixel size of each row's micrograph, (n,), from the micrograph table or else from the input."""
         table = self.inputs.micrographs
         if table is not None:
             return table.psize_at(table.find(found.micrographs))
@@ -75,16 +75,16 @@ class Converted:
         return found.sizes.used if own is None else own
 
     def check_names(self, keys: Iterable[int], names: Iterable[str], path: Path) -> None:
-        """Raise MismatchError if a micrograph has a second name, or a name is that of a second micrograph."""
+        """Raise MismatchError if a micrograph has two names, or two micrographs have the same name."""
         for key, name in set(zip(keys, names, strict=True)):
             if (
                 self.name_of.setdefault(key, name) != name
                 or self.key_of.setdefault(name, key) != key
             ):
-                raise MismatchError(f"{path}: {name} is not one micrograph of the inputs")
+                raise MismatchError(f"{path}: {name} is not exactly one micrograph of the inputs")
 
     def add(self, names: Iterable[str], centres: Floats, found: Extract, rows: Mask) -> None:
-        """Add the rows of a fragment that were compared. `centres`, (n, 2) or (n, 3), are those in the files."""
+        """Add the rows of a fragment that were compared. `centres`, (n, 2) or (n, 3), are from the files."""
         valid = found.picks.invalid[rows] == 0
         codes = [self._number_of.setdefault(name, len(self._number_of)) for name in names]
         labels = found.picks.take(rows).exclusions(self.inputs.params)
@@ -96,7 +96,10 @@ class Converted:
 
 
 def positions_differ(written: Floats, centres: Floats, size: Floats) -> Mask:
-    """Return which positions as written, (n, axes), differ from centres. The pixels have `size`, (n,), all in Å."""
+    """Return a (n,) mask of the written positions that differ from the centres by more than rounding.
+
+    `written` and `centres` are (n, axes), and `size` is the (n,) pixel size, all in angstrom.
+    """
     most = _ROUNDING * size[:, None] + 1e-12 * np.abs(centres)
     return np.asarray((np.abs(written - centres) > most).any(axis=1))
 
@@ -109,7 +112,10 @@ def column_differs(
     mask: Mask,
     written: list[str],
 ) -> Mask:
-    """Return which of the written values differ from a column of the input. A missing one is written as -999."""
+    """Return a (n,) mask of the written values that differ from a column of the input.
+
+    A missing value is written as -999.
+    """
     of_cryosparc = label == SCORE and roles.convention == "cryosparc"
     column = SCORE_OF_CRYOSPARC if of_cryosparc else label
     if column not in table.schema.names:

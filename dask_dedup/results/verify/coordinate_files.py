@@ -34,7 +34,7 @@ class CoordinateFiles(Converted):
         super().__init__(run, dataset, inputs)
         self.files = {file.path for file in run.files_of(dataset) if file.rows}
         self.listed = self._read_list(self.folder / "autopick.star")
-        #: The listed names by what is left without folders and endings.
+        #: The listed names by their bare form, without folders and endings.
         self.bare: dict[str, list[str]] = {}
         for name in self.listed:
             self.bare.setdefault(FULL(name), []).append(name)
@@ -44,7 +44,7 @@ class CoordinateFiles(Converted):
                 names = list(self.listed)
                 keys = roles.naming.keys(names).tolist()
                 self.listed_by_key |= dict(zip(keys, names, strict=True))
-        #: For each micrograph: rows that are not compared yet.
+        #: Rows of each micrograph that are not compared yet.
         self.content: dict[str, list[list[str]]] = {}
 
     def _read_list(self, path: Path) -> dict[str, Path]:
@@ -52,12 +52,14 @@ class CoordinateFiles(Converted):
         listed: dict[str, Path] = {}
         files: set[Path] = set()
         for name, target in _rows(path):
-            # The result may have been moved: only the end of a path is sure.
+            # The result may have been moved, so only the end of a path is compared.
             parts = PurePosixPath(target).parts
             ends = (self.folder.joinpath(*parts[n:]) for n in range(len(parts)))
             file = next((each for each in ends if each in self.files), None)
             if file is None or name in listed or file in files:
-                raise MismatchError(f"{path}: {target} is no file of this run, or is listed twice")
+                raise MismatchError(
+                    f"{path}: {target} is not a file of this run, or is listed twice"
+                )
             listed[name] = file
             files.add(file)
         if files != self.files:
@@ -65,7 +67,7 @@ class CoordinateFiles(Converted):
         return listed
 
     def compare(self, fragment: Fragment, mask: Mask) -> None:
-        """Compare the rows of a fragment that `mask` selects with the next rows of the files of their micrographs."""
+        """Compare the rows of a fragment that `mask` selects with the next rows in the files of their micrographs."""
         table, roles, found = self.read(fragment)
         chosen = mask & ~found.micrographs.missing
         keys = found.picks.micrograph
@@ -75,7 +77,7 @@ class CoordinateFiles(Converted):
         for name in names:
             rest = self._rest(name)
             if not rest:
-                raise MismatchError(f"{self.listed[name]}: fewer rows than by duplicates")
+                raise MismatchError(f"{self.listed[name]}: fewer rows than duplicates implies")
             written.append(rest.pop())
         values = np.array([[float(text) for text in row] for row in written]).reshape(-1, 5)
         size = self.sizes(roles, found)[numbers]
@@ -100,7 +102,7 @@ class CoordinateFiles(Converted):
         stored = found.micrographs.names
         own = stored[found.micrographs.codes[row]] if stored else ""
         name = self.listed_by_key.get(key, own)
-        if name not in self.listed:  # the list has the name of a job's table of micrographs
+        if name not in self.listed:  # the list has the name in the job's micrographs.star
             alike = self.bare.get(FULL(own), [])
             name = alike[0] if len(alike) == 1 else name
         if name not in self.listed:
@@ -119,7 +121,7 @@ class CoordinateFiles(Converted):
         """Check that no file has more rows."""
         for name in self.listed:
             if name not in self.content or self.content[name]:
-                raise MismatchError(f"{self.listed[name]}: more rows than by duplicates")
+                raise MismatchError(f"{self.listed[name]}: more rows than duplicates implies")
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -31,10 +31,10 @@ class DatasetFiles:
     Attributes
     ----------
     paths : mapping of int to sequence of Path
-        By fragment number. Each fragment has one.
+        Maps fragment number to the path of the fragment's only file.
     schema : pyarrow.Schema
     folder : str
-        Folder of relative paths in the columns of file names; "" for the current folder.
+        Folder that relative paths in the files start from; "" for the current folder.
     repeated : bool
         Whether a particle may have several rows.
     """
@@ -45,9 +45,9 @@ class DatasetFiles:
     repeated: bool = False
 
     def read(self, fragment: Fragment) -> tuple[pa.Table, Indices]:
-        """Read the file of a fragment. Also return the row in the fragment of each particle that it describes.
+        """Read the file of a fragment. Also return the row numbers in the fragment of the particles that it describes.
 
-        Rows are ascending, (n,) intp. File names are as in the fragments.
+        The row numbers, (n,) intp, are ascending. Paths in the table are written as in the fragments.
         """
         (path,) = self.paths[fragment.number]
         with pq.ParquetFile(**parquet_source(path)) as file:

@@ -37,13 +37,13 @@ def expected_duplicates(
     inputs : Inputs
     picks : Picks
     rejected, winner : (n,) intp
-        Indices in `picks`. The winner is `NOT_FOUND` if there is none.
+        Indices in `picks` of each rejected pick and its winner. `NOT_FOUND` means no winner.
     distance : (n,) float64
-        Angstrom; NaN if there is none.
+        Values of ``distance_A`` in angstrom; NaN for null.
     standing : (p,) float64
-        Of each pick; NaN if it has none.
+        Standing of each pick, see `rank_picks`; NaN for null.
     votes : (p,) intp
-        Of each pick; 0 if it is a duplicate, or votes are not counted.
+        Number of votes of each pick; 0 for a duplicate, and for all picks if votes are not counted.
     """
     every, has_winner = np.ones(rejected.size, dtype=bool), winner != NOT_FOUND
     outvoted = votes[rejected] > 0

@@ -43,7 +43,7 @@ class Faults:
     ) -> None:
         """Compare the given rows of a dataset with the expected columns, and count the differences.
 
-        `describe` returns what a row is about.
+        `describe` returns the beginning of the message about a row.
         """
         one, other = Columns(found, dataset), Columns(pa.table(dict(expected)), "the expected rows")
         for column in found.column_names:
@@ -55,9 +55,9 @@ class Faults:
             wrong = differs(one, other, column)
             self.add(rows[wrong[rows]], fault)
 
-    def check(self, finding: str) -> str:
-        """Return `finding` if there are no faults, else raise a `MismatchError`."""
+    def check(self, detail: str) -> str:
+        """Return `detail` if there are no faults, else raise a `MismatchError`."""
         if self.rows:
             more = f" (and {self.rows - 1:,} more)" if self.rows > 1 else ""
             raise MismatchError(f"{self.first}{more}")
-        return finding
+        return detail

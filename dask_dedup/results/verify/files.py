@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.result_file import ResultFile
 
-#: A reader of a dataset folder might read a file with one of these suffixes.
+#: Suffixes of files that a reader of a dataset folder might read, too.
 _TABLE_SUFFIXES = (*parquet_footer.SUFFIXES, ".star", ".cs", ".csg")
 
 
@@ -85,11 +85,11 @@ def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
         _check_run_id(run, tables, exposures)
     except FAULTS as error:
         return Check.failed("inputs", error), inputs
-    finding = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
+    detail = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
     if touched:
-        finding += f" except for the modification time of {touched[0]}"
-        finding += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
-    return Check("inputs", passed=True, detail=finding), inputs
+        detail += f" except for the modification time of {touched[0]}"
+        detail += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
+    return Check("inputs", passed=True, detail=detail), inputs
 
 
 def _check_run_id(
@@ -100,4 +100,6 @@ def _check_run_id(
         return
     if find_run_id(run, tables, exposures) != run.manifest["run_id"]:
         what = "the parameters or the micrograph table" if exposures else "the parameters"
-        raise MismatchError(f"{what} in the manifest are not those of the run (the run id differs)")
+        raise MismatchError(
+            f"{what} in the manifest differ from the run (its run id is another one)"
+        )

@@ -36,7 +36,7 @@ from dask_dedup.results.verify.outcome import FAULTS, Check, UncheckedError
 from dask_dedup.results.verify.ranks import rank_picks
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts
-from dask_dedup.results.verify.votes import VoteFindings, examine_votes
+from dask_dedup.results.verify.votes import VoteResults, examine_votes
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -58,12 +58,12 @@ DECISION_CHECKS = ("validity", "separation", "rejections", "duplicates")
 PASS_ROWS = 4_000_000
 #: The picks of this many fragments are merged at once: small tables need several times the memory of their rows.
 MERGED_FRAGMENTS = 64
-#: The closest pair of kept particles is searched up to this many separations.
+#: The closest pair of kept particles is searched up to this multiple of the separation.
 LOOK_AHEAD = 2.0
 
 
 @dataclass(slots=True)
-class Findings:
+class DecisionResults:
     """Results of the decision checks on all micrographs examined so far.
 
     Attributes
@@ -74,7 +74,7 @@ class Findings:
     rejected : int
         Number of rejected rows that could be compared.
     outvoted : int
-        Number of these that were rejected for their votes.
+        Number of these rows that were rejected for their votes.
     """
 
     closest: float = np.inf
@@ -85,7 +85,7 @@ class Findings:
     separation: Faults = field(default_factory=Faults)
     rejections: Faults = field(default_factory=Faults)
     duplicates: Faults = field(default_factory=Faults)
-    votes: VoteFindings = field(default_factory=VoteFindings)
+    votes: VoteResults = field(default_factory=VoteResults)
 
 
 def _check_algorithm(run: FinishedRun) -> None:
@@ -123,29 +123,29 @@ def check_decisions(
             votes = DatasetFiles(
                 parts[VOTES], with_groups(VOTES_SCHEMA, params), run.folder, repeated=True
             )
-        findings = examine_decisions(inputs, duplicates, votes, pool)
+        results = examine_decisions(inputs, duplicates, votes, pool)
     except FAULTS as error:
         return [Check.failed(name, error) for name in decision_checks(run)], None
 
     def check_validity() -> str:
-        findings.validity.check("")
-        return compare_counts(inputs, totals, findings.invalid)
+        results.validity.check("")
+        return compare_counts(inputs, totals, results.invalid)
 
-    rejections, listed = _describe_rejections(inputs, findings)
-    separation = _describe_separation(params, findings.closest)
+    rejections, listed = _describe_rejections(inputs, results)
+    separation = _describe_separation(params, results.closest)
     checks = [
         Check.of("validity", check_validity),
-        Check.of("separation", findings.separation.check, separation),
-        Check.of("rejections", findings.rejections.check, rejections),
-        Check.of("duplicates", findings.duplicates.check, listed),
+        Check.of("separation", results.separation.check, separation),
+        Check.of("rejections", results.rejections.check, rejections),
+        Check.of("duplicates", results.duplicates.check, listed),
     ]
     if inputs.voting:
-        checks.append(Check.of("votes", findings.votes.check, totals))
-    return checks, float(findings.closest) if np.isfinite(findings.closest) else None
+        checks.append(Check.of("votes", results.votes.check, totals))
+    return checks, float(results.closest) if np.isfinite(results.closest) else None
 
 
-def _describe_rejections(inputs: Inputs, findings: Findings) -> tuple[str, str]:
-    """Return the findings of the checks "rejections" and "duplicates"."""
+def _describe_rejections(inputs: Inputs, results: DecisionResults) -> tuple[str, str]:
+    """Return the results of the checks "rejections" and "duplicates" as text, if both pass."""
 
     def every(number: int, what: str) -> str:
         return f"the one {what}" if number == 1 else f"all {number:,} {what}s"
@@ -155,14 +155,14 @@ def _describe_rejections(inputs: Inputs, findings: Findings) -> tuple[str, str]:
         partner = "duplicate"
     elif inputs.voting:
         partner = "better-ranked representative within the separation"
-    number = findings.rejected - findings.outvoted
+    number = results.rejected - results.outvoted
     what = "duplicate" if inputs.voting else "rejected particle"
     rejections = f"{every(number, what)} {'has' if number == 1 else 'have'} a {partner}"
     if not number:
         rejections = "no particle is rejected as a duplicate"
-    if not findings.rejected:
+    if not results.rejected:
         return rejections, rejections
-    listed = every(findings.rejected, "rejected particle")
+    listed = every(results.rejected, "rejected particle")
     return rejections, f"{DUPLICATES}/ lists {listed} with the right winner and distance"
 
 
@@ -183,10 +183,10 @@ def _describe_separation(params: DedupParams, closest: float) -> str:
 
 def examine_decisions(
     inputs: Inputs, duplicates: DatasetFiles, votes: DatasetFiles | None, pool: Executor
-) -> Findings:
+) -> DecisionResults:
     """Derive the decisions from the inputs, and compare them with ``duplicates`` and ``votes``."""
     passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
-    findings = Findings()
+    results = DecisionResults()
     for number in range(passes):
 
         def read(fragment: Fragment, number: int = number) -> Batch:
@@ -203,9 +203,9 @@ def examine_decisions(
             batch = Batch.concatenate(merged)
             del merged
             comparable = batch.reason == ""
-            _examine_invalid(inputs, batch, findings)
-            _examine(inputs, batch if comparable.all() else batch.take(comparable), findings)
-    return findings
+            _examine_invalid(inputs, batch, results)
+            _examine(inputs, batch if comparable.all() else batch.take(comparable), results)
+    return results
 
 
 def _name(inputs: Inputs, picks: Picks, row: int) -> str:
@@ -216,19 +216,19 @@ def _name(inputs: Inputs, picks: Picks, row: int) -> str:
 
 
 def _outvoted(batch: Batch) -> Bools:
-    """Return a (n,) bool mask of the picks that were rejected for their votes, by ``duplicates``."""
+    """Return a (n,) bool mask of the picks with the reason `votes` in ``duplicates``."""
     codes, names = Columns(batch.duplicates.table, DUPLICATES).texts("reason")
     outvoted = np.zeros(len(batch.picks), dtype=bool)
     outvoted[batch.rejected] = np.array([*(name == OUTVOTED for name in names), False])[codes]
     return outvoted
 
 
-def _examine_invalid(inputs: Inputs, batch: Batch, findings: Findings) -> None:
+def _examine_invalid(inputs: Inputs, batch: Batch, results: DecisionResults) -> None:
     """Check that the invalid rows, and only these, were treated as the parameter `invalid` requires."""
     picks, kept, invalid = batch.picks, batch.kept, batch.reason != ""
-    faults, option = findings.validity, inputs.params.invalid
+    faults, option = results.validity, inputs.params.invalid
     pairs = zip(picks.source[invalid].tolist(), batch.reason[invalid].tolist(), strict=True)
-    findings.invalid.update(pairs)
+    results.invalid.update(pairs)
 
     def add(rows: Bools, fault: str, faults: Faults = faults) -> None:
         def describe(row: int) -> str:
@@ -254,22 +254,22 @@ def _examine_invalid(inputs: Inputs, batch: Batch, findings: Findings) -> None:
     if batch.votes is not None:
         voted = np.zeros(len(picks), dtype=bool)
         voted[batch.votes.picks] = True
-        add(voted & invalid, f"cannot be compared, but is in {VOTES}", findings.votes.faults)
+        add(voted & invalid, f"cannot be compared, but is in {VOTES}", results.votes.faults)
     aside = batch.take(invalid & ~kept)
     count = len(aside.picks)
     if not count:
         return
     every, no_number = np.arange(count), np.full(count, np.nan)
-    nobody, no_votes = np.full(count, NOT_FOUND), np.zeros(count, dtype=np.intp)
+    no_winner, no_votes = np.full(count, NOT_FOUND), np.zeros(count, dtype=np.intp)
     expected = expected_duplicates(
-        inputs, aside.picks, every, nobody, no_number, no_number, no_votes
+        inputs, aside.picks, every, no_winner, no_number, no_number, no_votes
     )
     expected["reason"] = pa.array(aside.reason.tolist(), pa.string()).dictionary_encode()
     _compare(inputs, aside, expected, every, faults)
 
 
-def _examine(inputs: Inputs, batch: Batch, findings: Findings) -> None:
-    """Check that valid rows were rightly kept or rejected, and what the datasets say of them."""
+def _examine(inputs: Inputs, batch: Batch, results: DecisionResults) -> None:
+    """Check that valid rows were rightly kept or rejected, and that the datasets describe them correctly."""
     params, picks, rejected = inputs.params, batch.picks, batch.rejected
     name = partial(_name, inputs, picks)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
@@ -278,56 +278,60 @@ def _examine(inputs: Inputs, batch: Batch, findings: Findings) -> None:
     rank, standing = rank_picks(picks, params, inputs.higher_is_better)
     kept = np.flatnonzero(batch.kept)
     outvoted = _outvoted(batch) if inputs.voting else np.zeros(len(picks), dtype=bool)
-    # Those that are no duplicates: they are kept, or rejected for their votes.
+    # Representatives are not duplicates: they are kept, or rejected for their votes.
     representative = batch.kept | outvoted
-    winners, losers = np.flatnonzero(representative), np.flatnonzero(~representative)
-    findings.rejected += rejected.size
-    findings.outvoted += int(outvoted.sum())
+    representatives, duplicates = np.flatnonzero(representative), np.flatnonzero(~representative)
+    results.rejected += rejected.size
+    results.outvoted += int(outvoted.sum())
     pair = closest_pair(points.take(kept), LOOK_AHEAD * limit)
     if pair is not None:
-        findings.closest = min(findings.closest, pair[0])
+        results.closest = min(results.closest, pair[0])
     if outvoted.any():
-        pair = closest_pair(points.take(winners), limit)
+        pair = closest_pair(points.take(representatives), limit)
     if pair is not None:
-        gap, i, j = pair
+        apart, i, j = pair
         what = "kept or rejected for their votes" if outvoted.any() else "kept"
-        findings.separation.add(
-            winners[[i]] if gap <= limit else winners[:0],
-            lambda row: f"{name(row)} and {name(winners[j])} are {what}, but {gap:.6g} A apart",
+        results.separation.add(
+            representatives[[i]] if apart <= limit else representatives[:0],
+            lambda row: (
+                f"{name(row)} and {name(representatives[j])} are {what}, but {apart:.6g} A apart"
+            ),
         )
 
     winner, distance = np.full(len(picks), NOT_FOUND), np.full(len(picks), np.nan)
     right = outvoted.copy()
     if params.remove_entirely:
         nearest = nearest_other(points, limit)
-        distance[losers] = nearest[losers]
-        right[losers] = np.isfinite(nearest[losers])
-        findings.separation.add(
+        distance[duplicates] = nearest[duplicates]
+        right[duplicates] = np.isfinite(nearest[duplicates])
+        results.separation.add(
             kept[np.isfinite(nearest[kept])],
             lambda row: f"{name(row)} is kept, but another particle is at {nearest[row]:.6g} A",
         )
         fault = "no other particle is within the separation"
     else:
-        best = best_within(points.take(losers), points.take(winners), rank[winners], limit)
-        winner[losers] = np.append(winners, NOT_FOUND)[best]
-        distance[losers] = distances(centres[losers], centres[winner[losers]])
-        found = winner[losers] != NOT_FOUND
-        right[losers] = found & (rank[winner[losers]] < rank[losers])
+        best = best_within(
+            points.take(duplicates), points.take(representatives), rank[representatives], limit
+        )
+        winner[duplicates] = np.append(representatives, NOT_FOUND)[best]
+        distance[duplicates] = distances(centres[duplicates], centres[winner[duplicates]])
+        found = winner[duplicates] != NOT_FOUND
+        right[duplicates] = found & (rank[winner[duplicates]] < rank[duplicates])
         remains = "a representative" if inputs.voting else "kept"
         fault = f"no better-ranked particle within the separation is {remains}"
-    findings.rejections.add(
-        losers[~right[losers]], lambda row: f"{name(row)} is rejected, but {fault}"
+    results.rejections.add(
+        duplicates[~right[duplicates]], lambda row: f"{name(row)} is rejected, but {fault}"
     )
 
     votes = np.zeros(len(picks), dtype=np.intp)
     if inputs.voting:
         votes = examine_votes(
-            inputs, inputs.voting, batch, points, rank, representative, findings.votes, name
+            inputs, inputs.voting, batch, points, rank, representative, results.votes, name
         )
     expected = expected_duplicates(
         inputs, picks, rejected, winner[rejected], distance[rejected], standing, votes
     )
-    _compare(inputs, batch, expected, np.flatnonzero(right[rejected]), findings.duplicates)
+    _compare(inputs, batch, expected, np.flatnonzero(right[rejected]), results.duplicates)
 
 
 def _compare(

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 _GROUP, _TUBE = "rlnOpticsGroup", "rlnHelicalTubeID"
 _MICROGRAPHS = ("rlnTomoName", "rlnMicrographName")
 _COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
-#: Columns that stand for no shift where an input lacks them.
+#: Columns that are written as 0 for inputs that lack them.
 _ZEROS = re.compile(r"rlnOrigin[XYZ]Angst|rlnTomoSubtomogram(Rot|Tilt|Psi)")
 
 
 class MergedStar(Converted):
-    """The one STAR file of a dataset, read in row order."""
+    """The STAR file with all particles of a dataset, read in row order."""
 
     def __init__(self, run: FinishedRun, dataset: str, inputs: Inputs) -> None:
         super().__init__(run, dataset, inputs)
@@ -63,7 +63,7 @@ class MergedStar(Converted):
         }
         if wrong or _GROUP not in self.labels_in_file:
             raise MismatchError(
-                f"{self.path}: its columns are not those that all inputs have: {', '.join(wrong)}"
+                f"{self.path}: these columns are not in all inputs, or are missing from the file: {', '.join(wrong)}"
             )
 
     def take(self, count: int) -> dict[str, list[str]]:
@@ -71,7 +71,7 @@ class MergedStar(Converted):
         while len(self.held[_GROUP]) < count:
             fragment = next(self.chunks, None)
             if fragment is None:
-                raise MismatchError(f"{self.path}: fewer rows than by duplicates")
+                raise MismatchError(f"{self.path}: fewer rows than duplicates implies")
             for label, column in read_text(self.table, fragment, self.labels_in_file).items():
                 self.held[label] += column.cast(pa.string()).to_pylist()
         taken = {label: values[:count] for label, values in self.held.items()}
@@ -121,7 +121,7 @@ class MergedStar(Converted):
     def _check_groups(
         self, table: ParticleTable, fragment: Fragment, mask: Mask, groups: list[str]
     ) -> None:
-        """Check that each row's optics group has the values of the input's group."""
+        """Check that each row's optics group has the same values as the row's group in the input."""
         old_optics = getattr(_detail(table), "optics", {})
         new_optics = self.table.detail.optics
         if _GROUP not in old_optics:
@@ -141,7 +141,7 @@ class MergedStar(Converted):
     def _check_tubes(
         self, table: ParticleTable, fragment: Fragment, mask: Mask, found: list[str]
     ) -> None:
-        """Check that tube ids are those of the input plus one number, and in a range of the input's alone."""
+        """Check that tube ids are the input's ids plus a constant, and that inputs do not share a range of ids."""
         rows = formats.read(table, fragment, [_TUBE])
         old, new = Columns(rows, table.path).floats(_TUBE)[mask], to_floats(found)
         if not new.size:
@@ -160,7 +160,7 @@ class MergedStar(Converted):
     def finish(self) -> None:
         """Check that the file has no more rows."""
         if self.held[_GROUP] or self.table.rows != self.rows:
-            raise MismatchError(f"{self.path}: more rows than by duplicates")
+            raise MismatchError(f"{self.path}: more rows than duplicates implies")
         lacking = {"rlnVoltage", "rlnSphericalAberration"} - set(self.table.detail.optics)
         if lacking:
             raise MismatchError(f"{self.path}: its optics groups lack {', '.join(sorted(lacking))}")

@@ -45,7 +45,7 @@ class Check:
     passed : bool or None
         None if the check was not possible, for example without the inputs.
     detail : str
-        One line: the finding, or what is wrong.
+        One line: the result of the check, or the fault.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Check:
 
     @classmethod
     def of(cls, name: str, examine: Callable[..., str], *arguments: Any) -> Check:
-        """Run a check function. Return a `Check` with the function's finding or error."""
+        """Run a check function. Return a `Check` with the text that it returns, or with its error."""
         try:
             return cls(name, passed=True, detail=examine(*arguments))
         except FAULTS as error:

@@ -34,7 +34,7 @@ def texts(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Arra
 def particle_columns(inputs: Inputs, picks: Picks, where: Bools) -> dict[str, pa.Array]:
     """Map uid, score, input, file, row and half_set to the expected values of `picks`.
 
-    They are null except where `where`, (n,) bool, is True.
+    The values are null except where `where`, (n,) bool, is True.
     """
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
     paths = pa.array([table.path for table in inputs.tables], pa.string())

@@ -1,4 +1,4 @@
-"""Which rows of a fragment are in which partition folder of the result, by the names of the folders."""
+"""Divide the rows of a fragment among the partition folders of the result, by the names of the folders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The partition folders of a result. A result without them has one folder, without columns.
+    """The partition folders of a result. A result without partitions is a single folder without columns.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Folders:
     schema : pyarrow.Schema
         Columns of the files.
     first : dict of str to str
-        The first file of each partition folder of the inputs, whose metadata the files of the result have.
+        The first file of each partition folder of the inputs. Files of the result have the metadata of this file.
     """
 
     run: FinishedRun
@@ -72,7 +72,7 @@ class Folders:
     def divide(
         self, rows: pa.Table, paths: Sequence[Path]
     ) -> Iterator[tuple[NDArray[np.bool_], list[Path]]]:
-        """Yield a mask of the rows of a fragment that belong into each folder, and its files there, in order."""
+        """For each folder, yield a mask of the fragment's rows that belong there, and the fragment's files in it."""
         if not self.columns:
             yield np.ones(rows.num_rows, dtype=bool), list(paths)
             return
@@ -95,7 +95,7 @@ class Folders:
 
 
 def check_types(run: FinishedRun, inputs: Inputs) -> None:
-    """Check that the columns in the names of folders have the types of the inputs."""
+    """Check that the partition columns have the same types as in the inputs."""
     if not run.partitions:
         return
     schema = unified_schema(inputs.tables)
@@ -103,5 +103,5 @@ def check_types(run: FinishedRun, inputs: Inputs) -> None:
         expected = folder_type(schema.field(name).type) if name in schema.names else None
         if found != expected:
             raise MismatchError(
-                f"{name} is {found} in the names of folders by the manifest, but {expected} in the inputs"
+                f"{name} is {found} in the names of folders (see the manifest), but {expected} in the inputs"
             )

@@ -1,4 +1,4 @@
-"""Rank picks, with standings that are counted in another way than by the run."""
+"""Rank picks. The standings are computed in another way than in the run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def rank_picks(
     picks: Picks, params: DedupParams, higher_is_better: Sequence[bool]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the rank of each pick, from 0, and its standing.
+
+    The standing of a pick is its rank by score within its input and micrograph, from 1.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def rank_picks(
 
 
 def _standings(picks: Picks, higher: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean place of each score among those of the same input and micrograph; 1 is the best."""
+    """Return the rank of each score within its input and micrograph, from 1. Equal scores have their mean rank."""
     standing = np.full(len(picks), np.nan)
     scored = np.flatnonzero(~np.isnan(picks.score) & (picks.score != SCORE_SENTINEL))
     if not scored.size:

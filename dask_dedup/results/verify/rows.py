@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dask_dedup.results.finished_run import FinishedRun
 
 DATASETS = (KEPT, REJECTED, DUPLICATES)
-#: The folders of a path in a list, and a path in quotes, whose second group is the file name.
+#: In a list of files: the folders of a path, and a quoted path (the second group is the file name).
 _FOLDERS, _QUOTED = re.compile(rb"[^\s\"']*/"), re.compile(rb"([\"'])(?:[^\"'\n]*/)?([^\"'\n]*)\1")
 _PAIR_COLUMNS = [
     *("reason", "uid", "winner_uid", "half_set", "winner_half_set", "input", "winner_input")
@@ -64,7 +64,7 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, list[Pat
             )
             version = run.manifest["versions"]["dask-dedup"]
             if version != __version__:
-                # Another version may cut the inputs into other fragments.
+                # Another version may divide the inputs into other fragments.
                 raise UncheckedError(f"{message}; use version {version}, which made the run")
             raise MismatchError(message)
     return parts
@@ -163,11 +163,13 @@ def _compare_bytes(
                     continue
                 if file in lists and _same_names(read_bytes(written), folder / file.path):
                     continue
-                raise MismatchError(f"{written}: its bytes differ from those of the input's rows")
+                raise MismatchError(
+                    f"{written}: its bytes differ from the bytes of the input's rows"
+                )
 
 
 def _same_names(written: bytes, new: Path) -> bool:
-    """Return whether two lists differ in the folders of the paths only, as after moving the result."""
+    """Return whether two lists differ only in the folders of paths, as after a move of the result."""
     one, other = (
         _FOLDERS.sub(b"", _QUOTED.sub(rb"\2", text)) for text in (written, read_bytes(new))
     )
@@ -200,7 +202,7 @@ class _Output:
         while sum(map(len, parts)) < count:
             chunk = next(self.chunks, None)
             if chunk is None:
-                raise MismatchError(f"{self.path}: fewer rows than by {DUPLICATES}")
+                raise MismatchError(f"{self.path}: fewer rows than {DUPLICATES} implies")
             parts.append(chunk)
         rows = pa.concat_tables([part for part in parts if len(part)] or parts[:1])
         self.rows = rows.slice(count)
@@ -209,21 +211,21 @@ class _Output:
     def check_finished(self) -> None:
         """Check that the output file has no more rows than expected."""
         if len(self.rows) or any(len(chunk) for chunk in self.chunks):
-            raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
+            raise MismatchError(f"{self.path}: more rows than {DUPLICATES} implies")
 
 
 def _open(
     tables: Mapping[Path, ParticleTable], schema: pa.Schema, *, native: bool = False
 ) -> _Output:
-    """Open output files, one after the other, with the column types of the input."""
+    """Open output files, which are read one after the other, with the column types of the input."""
 
     def read(path: Path, table: ParticleTable) -> Iterator[pa.Table]:
         same = table.schema.names == schema.names or (native and not table.rows)
         if not native:
             same = table.schema.equals(schema, check_metadata=True)
         if not same:
-            raise MismatchError(f"{path}: its columns are not those of the inputs")
-        # Types inferred from text depend on the rows; those of the input count.
+            raise MismatchError(f"{path}: its columns are not the columns of the inputs")
+        # Types that are inferred from text depend on the rows, so the input's types are used.
         typed = replace(table, stored_schema=StoredSchema.of(schema))
         for fragment in typed.fragments:
             yield formats.read(typed, fragment, schema.names)
@@ -309,7 +311,7 @@ def compare_totals(run: FinishedRun) -> str:
             number = count_rows(run, dataset)
             if number != rows[dataset].sum():
                 raise MismatchError(
-                    f"{dataset} has {number:,} rows, but {rows[dataset].sum():,} by {DUPLICATES}"
+                    f"{dataset} has {number:,} rows, but {rows[dataset].sum():,} according to {DUPLICATES}"
                 )
     kept, rejected, listed = (rows[name] for name in DATASETS)
     if (rejected != listed).any():

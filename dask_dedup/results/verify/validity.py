@@ -47,7 +47,7 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
     source : int
         Ordinal of the input.
     rows : pyarrow.Table
-        The columns named by the roles.
+        The columns of the roles.
     picks : Picks
         Picks of the same rows, with micrograph keys and centres.
     """
@@ -72,7 +72,7 @@ def _reasons(
     yield "micrograph", _empty(columns, roles.micrograph)
     listed = np.empty(0, np.intp)
     if table is not None:
-        # The table may serve all groups.
+        # A micrograph table without group columns is for all groups.
         keys = RowMicrographs.of(columns, roles).keys_within(table.groups)
         yield "unknown_micrograph", ~np.isin(keys, table.keys)
         listed = np.searchsorted(table.keys, keys)
@@ -120,9 +120,9 @@ def _reasons(
 def _micrograph_sizes(
     inputs: Inputs, roles: ColumnRoles, columns: Columns, listed: NDArray[np.intp]
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield the pixel size of each row, (n,), if the rows contain one that can be wrong.
+    """Yield the pixel size of each row, (n,). Yield nothing if no pixel size can be invalid.
 
-    `listed` are the numbers of the rows' micrographs in the micrograph table.
+    `listed` has the number of each row's micrograph in the micrograph table.
     """
     table, size = inputs.micrographs, np.full(len(columns), np.nan)
     table = None if roles.own_psize else table

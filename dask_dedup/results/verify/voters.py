@@ -25,7 +25,7 @@ _COLUMNS = ["file", "row", "kept", "picker"]
 
 
 class VoterCounts:
-    """Counts of the representatives, and of those kept, by number of votes and by the pickers that voted for them."""
+    """Counts of all and of kept representatives, by number of votes and by the pickers that voted for them."""
 
     def __init__(self, pickers: Sequence[str]) -> None:
         self._pickers = {name: number for number, name in enumerate(pickers)}
@@ -60,7 +60,7 @@ class VoterCounts:
     def _count(
         self, values: NDArray[Any], kept: NDArray[np.bool_], key: Callable[[Any], Any]
     ) -> None:
-        """Add the numbers of each distinct value, under the key that `key` makes of it."""
+        """Count each distinct value. `key` converts a value to the key of its count."""
         distinct, number = np.unique(values, axis=0, return_inverse=True)
         total = np.bincount(number.ravel(), minlength=len(distinct))
         stay = np.bincount(number.ravel()[kept], minlength=len(distinct))

@@ -1,7 +1,8 @@
-"""Count the votes again, from the inputs and the particles that a run did not reject as duplicates.
+"""Count the votes again, from the inputs and the representatives.
 
-Every particle votes for the nearest representative, which a grid of cells finds. The table of all votes must
-be ``votes``, row for row, and the representatives with the right votes must be the kept particles.
+Representatives are the particles that the run did not reject as duplicates. Every particle votes for the
+nearest representative, which is found with a grid of cells. ``votes`` must list exactly these votes, row for
+row. The representatives with the required votes must be the kept particles.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class VoteFindings:
+class VoteResults:
     """Results of the checks of votes on all micrographs examined so far.
 
     Attributes
     ----------
     representatives, kept : int
-        Number of particles that are no duplicates, and of those that votes keep.
+        Number of representatives, and of representatives with the required votes.
     few : int
-        Number of micrographs with particles of fewer pickers than the parameter `min_votes`.
+        Number of micrographs on which fewer than `min_votes` pickers have particles.
     """
 
     representatives: int = 0
@@ -55,7 +56,7 @@ class VoteFindings:
     faults: Faults = field(default_factory=Faults)
 
     def check(self, totals: dict[str, Any]) -> str:
-        """Return what was found. Raise a `MismatchError` if a row fails, or for the totals in the manifest."""
+        """Return the result as text. Raise `MismatchError` if a row fails or the totals in the manifest are wrong."""
         self.faults.check("")
         stated = totals["votes"]["micrographs_with_few_pickers"]
         if stated != self.few:
@@ -75,12 +76,12 @@ class _Tally:
     Attributes
     ----------
     representative, nearest : (n,) intp
-        Index of the representative, and of the nearest particle of the picker that voted for it.
+        Index of the representative, and of the picker's nearest particle that voted for it.
     picker : (n,) intp
     picks : (n,) intp
-        Number of particles of the picker that voted for it.
+        Number of the picker's particles that voted for the representative.
     distance : (n,) float64
-        Angstrom, to the nearest particle.
+        Distance between these two in angstrom.
     """
 
     representative: Indices
@@ -97,7 +98,7 @@ def examine_votes(
     points: Points,
     rank: Indices,
     representative: Bools,
-    findings: VoteFindings,
+    results: VoteResults,
     name: Callable[[int], str],
 ) -> NDArray[np.intp]:
     """Count the votes of representatives, and compare them with ``votes`` and with the kept particles.
@@ -111,27 +112,27 @@ def examine_votes(
     batch : Batch
         Picks that can be compared, of whole micrographs.
     points : Points
-        Of the picks.
+        Centres and labels of the picks.
     rank : (n,) intp
     representative : (n,) bool
-        The picks that are no duplicates.
-    findings : VoteFindings
-        The results are added to it.
+        The picks that are not duplicates.
+    results : VoteResults
+        The results are added to this object.
     name : callable
         Returns the name of a pick.
     """
     picks, kept = batch.picks, batch.kept
     picker_of = np.array(voting.picker_of, dtype=np.intp)
-    ballots = _cast(inputs.params, picks, points, rank, representative)
+    ballots = _cast_votes(inputs.params, picks, points, rank, representative)
     tally = _count(ballots, picker_of[picks.source], rank, representative)
     votes = np.bincount(tally.representative, minlength=len(picks))
     micrographs = int(points.micrograph.max(initial=-1)) + 1
-    seen = np.zeros((micrographs, len(voting.pickers)), dtype=bool)
-    seen[points.micrograph, picker_of[picks.source]] = True
-    findings.few += int((seen.sum(axis=1) < voting.min_votes).sum())
-    chosen = representative & _meets(voting, tally, votes, seen, points.micrograph)
-    findings.representatives += int(representative.sum())
-    findings.kept += int(chosen.sum())
+    present = np.zeros((micrographs, len(voting.pickers)), dtype=bool)
+    present[points.micrograph, picker_of[picks.source]] = True
+    results.few += int((present.sum(axis=1) < voting.min_votes).sum())
+    chosen = representative & _meets(voting, tally, votes, present, points.micrograph)
+    results.representatives += int(representative.sum())
+    results.kept += int(chosen.sum())
 
     def describe(row: int) -> str:
         of_row = tally.picker[tally.representative == row].tolist()
@@ -139,23 +140,23 @@ def examine_votes(
         names = ", ".join(voting.pickers[number] for number in of_row)
         return f"{name(row)} is {outcome} for its votes, but was found by {names}"
 
-    findings.faults.add(np.flatnonzero(representative & (kept != chosen)), describe)
+    results.faults.add(np.flatnonzero(representative & (kept != chosen)), describe)
     if batch.votes is not None:
-        here = seen.sum(axis=1)[points.micrograph]
+        here = present.sum(axis=1)[points.micrograph]
         expected = _columns(inputs, voting, picks, tally)
         expected |= {
             "kept": pa.array(chosen[tally.representative]),
             "votes": pa.array(votes[tally.representative]),
             "pickers_here": pa.array(here[tally.representative]),
         }
-        _compare(batch.votes, voting, tally, pa.table(expected), findings.faults, name)
+        _compare(batch.votes, voting, tally, pa.table(expected), results.faults, name)
     return votes
 
 
-def _cast(
+def _cast_votes(
     params: DedupParams, picks: Picks, points: Points, rank: Indices, representative: Bools
 ) -> tuple[Indices, Indices, Floats]:
-    """Return voter, representative and distance of each vote of a particle that is no representative."""
+    """Return voter, representative and distance of each vote of a duplicate."""
     voters, targets = np.flatnonzero(~representative), np.flatnonzero(representative)
     _, limit = picks.points(params)
     reach = limit if params.vote_distance is None else params.vote_distance
@@ -180,10 +181,10 @@ def _cast(
 def _count(
     ballots: tuple[Indices, Indices, Floats], picker: Indices, rank: Indices, representative: Bools
 ) -> _Tally:
-    """Count the votes of each representative, which votes for itself. `picker` is that of each pick."""
+    """Count the votes for each representative, including its own. `picker` has the picker of each pick."""
     own = np.flatnonzero(representative)
     voter, voted = np.append(own, ballots[0]), np.append(own, ballots[1])
-    # A representative comes before other particles at its position.
+    # A representative is sorted before other particles at the same position.
     distance = np.append(np.full(own.size, -1.0), ballots[2])
     order = np.lexsort((rank[voter], distance, picker[voter], voted))
     voter, voted, distance = voter[order], voted[order], distance[order]
@@ -200,15 +201,15 @@ def _count(
 
 
 def _meets(
-    voting: Voting, tally: _Tally, votes: Indices, seen: Bools, micrograph: Indices
+    voting: Voting, tally: _Tally, votes: Indices, present: Bools, micrograph: Indices
 ) -> Bools:
     """Return a (n,) mask of the picks that have the required votes.
 
-    `seen`, (m, p), tells which of p pickers have particles on each micrograph.
+    `present`, (m, p) bool, shows which of p pickers have particles on each micrograph.
     """
     needed = np.full(votes.size, voting.min_votes)
     if voting.relax_unseen:
-        needed = np.minimum(needed, seen.sum(axis=1)[micrograph])
+        needed = np.minimum(needed, present.sum(axis=1)[micrograph])
     meets = votes >= needed
     for number in {*voting.found_by, *voting.not_found_by}:
         found = np.zeros(votes.size, dtype=bool)
@@ -216,7 +217,7 @@ def _meets(
         if number in voting.not_found_by:
             meets &= ~found
         elif voting.relax_unseen:
-            meets &= found | ~seen[micrograph, number]
+            meets &= found | ~present[micrograph, number]
         else:
             meets &= found
     return meets
@@ -244,7 +245,7 @@ def _compare(
     faults: Faults,
     name: Callable[[int], str],
 ) -> None:
-    """Compare the rows of ``votes`` with the votes in `tally`, whose columns are `expected`."""
+    """Compare the rows of ``votes`` with `expected`, the columns of the votes in `tally`."""
     pickers = len(voting.pickers)
     number = {picker: n for n, picker in enumerate(voting.pickers)}
     codes, names = Columns(listing.table, VOTES).texts("picker")
@@ -257,7 +258,7 @@ def _compare(
     faults.add(
         unknown,
         lambda n: (
-            f"{name(int(listing.picks[n]))}: {VOTES} names {listing.table.column('picker')[n]}, "
+            f"{name(int(listing.picks[n]))}: {VOTES} lists {listing.table.column('picker')[n]}, "
             "which is not a picker"
         ),
     )
