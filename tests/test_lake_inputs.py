@@ -279,7 +279,7 @@ class TestRefused:
 
     def test_a_folder_of_tables(self, tmp_path):
         write(tmp_path / "lakes" / "a", signed(8))
-        with pytest.raises(InputError, match=r"holds the Delta table .*/a\. Name each table"):
+        with pytest.raises(InputError, match=r"contains the Delta table .*/a\. Pass each table"):
             open_table(tmp_path / "lakes")
 
     def test_a_table_in_a_hidden_folder_is_ignored(self, tmp_path):
@@ -317,7 +317,7 @@ class TestOtherLakes:
         for path in (folder, folder / "data", next(folder.glob("data/*.parquet"))):
             with pytest.raises(InputError, match=r"an Iceberg table.*scan\(\)\.to_arrow\(\)"):
                 open_table(path)
-        with pytest.raises(InputError, match="holds the Iceberg table"):
+        with pytest.raises(InputError, match="contains the Iceberg table"):
             open_table(folder.parent)
         pa.parquet.write_table(table.scan().to_arrow(), tmp_path / "rows.parquet")
         assert open_table(tmp_path / "rows.parquet").rows == 5

@@ -117,17 +117,20 @@ def open_table(
     Parameters
     ----------
     path : str, Path or NamedFiles
-        A ``.star``, ``.cs``, ``.csg``, Parquet or pick file, a folder of Parquet files, hive-partitioned or not,
-        a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, a
-        pattern such as ``picks/*.box``, or a list of pick files.
+        One of:
+
+        - a ``.star``, ``.cs``, ``.csg``, Parquet or pick file;
+        - a folder of Parquet files. The folder may be hive-partitioned;
+        - a Delta table. ``PATH?version=3`` selects an older version;
+        - a folder, a list, or a pattern (``picks/*.box``) of pick files.
     source : int
-        Ordinal among the inputs.
+        Number of the input, from 0.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     allow_empty : bool
         Whether all pick files of a folder may be empty.
     columns : mapping of str to str, optional
-        Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
+        For pick files in text tables: the name or number of the column for each role, such as x, y, z and score.
     shifts : bool
         Whether shifts in pick files are added to positions.
     picks : bool
@@ -202,8 +205,8 @@ def open_tables(
 ) -> tuple[list[ParticleTable], list[int]]:
     """Open the tables of several inputs, numbered from 0. `names` maps inputs to the names of their pickers.
 
-    Also return the ordinals in `paths` of STAR files without a table, which are left out. Programs write such
-    files for micrographs without picks. If all are like this, the first one is an error.
+    STAR files without a table are left out, and their indices in `paths` are also returned. Programs write such
+    files for micrographs without picks. If all inputs are such files, raise the error about the first file.
     """
     tables: list[ParticleTable] = []
     empty: dict[int, EmptyTableError] = {}
@@ -226,7 +229,7 @@ def open_tables(
 
 
 def _check_files(tables: Sequence[ParticleTable]) -> None:
-    """Raise InputError if two inputs have a pick file in common, such as a folder and a list of its files."""
+    """Raise InputError if two inputs have the same pick file. Example: a folder, and a list of its files."""
     picks = [table for table in tables if table.format == "coordinates"]
     owner: dict[str, ParticleTable] = {}
     for table in picks if len(picks) > 1 else ():
@@ -240,7 +243,10 @@ def _check_files(tables: Sequence[ParticleTable]) -> None:
 
 
 def _check_columns(tables: Sequence[ParticleTable], params: DedupParams) -> None:
-    """Raise InputError if the parameter `columns` is for an input that is no text table, or for all and none is."""
+    """Raise InputError if the parameter `columns` does not apply.
+
+    It does not apply to an input that is no text table, or if no input is a text table.
+    """
     others = [table.path for table in tables if not _is_text_table(table)]
     named = next((path for path in others if params.names_input("columns", path)), None)
     if named is not None:
@@ -267,18 +273,18 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 def read_text(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str]
 ) -> dict[str, pa.Array]:
-    """Read columns of a fragment as the text in the file, if the format is text. Else return no columns.
+    """Read columns of a fragment as the text in the file. For binary formats, return no columns.
 
-    Values that the file does not have as text are null.
+    Computed values are not in the file. They are null.
     """
     read_columns = getattr(_FORMATS[table.format], "read_text", None)
     return read_columns(table, fragment, columns) if read_columns else {}
 
 
 def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
-    """Return the table with `columns` of a STAR file as text, exactly as written.
+    """Return a STAR table whose `columns` are text, exactly as written. Return other tables unchanged.
 
-    STAR files do not define the types of columns. Numbers of other formats are exact already.
+    STAR files do not define the types of columns. Other formats store exact numbers.
     """
     if table.format != "star" or not columns:
         return table
@@ -286,28 +292,28 @@ def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
 
 
 def native_format(table: ParticleTable) -> NativeFormat:
-    """Return the module that writes the format of `table`, which must be STAR or CryoSPARC."""
+    """Return the module that writes the format of `table`. The format must be writable (see `is_writable`)."""
     return _NATIVE[table.format]
 
 
 def is_writable(table: ParticleTable) -> bool:
-    """Return whether a table's own format can be written."""
+    """Return whether the output can have the format of the input table."""
     if table.format != "coordinates":
         return table.format != "parquet"
     return bool(table.detail.writable)
 
 
 def is_tree(table: ParticleTable) -> bool:
-    """Return whether a table is written as several files: pick files, or particles with their optimisation set."""
+    """Return whether the output of a table has several files: pick files, or particles and their optimisation set."""
     return table.format == "optimisation_set" or (
         table.format == "coordinates" and table.detail.writable and bool(table.detail.tree)
     )
 
 
 def output_name(table: ParticleTable, picker: str, taken: Collection[str] = ()) -> str:
-    """Return the name of a table's output in its own format: a file, or a folder of pick files.
+    """Return the name of a table's output in the input's format: a file, or a folder of pick files.
 
-    The folder is named after the picker. It has none of the names in `taken`.
+    The folder is named after the picker. If `taken` has this name, a number is added.
     """
     if table.format != "coordinates":
         return Path(table.path).name
@@ -316,9 +322,9 @@ def output_name(table: ParticleTable, picker: str, taken: Collection[str] = ()) 
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
-    """Write the lists of the pick files that were written as `name` in `folder`. Other tables have none.
+    """Write the lists of the pick files that were written as `name` in `folder`. Return [] for other tables.
 
-    The lists name the files where they will be after the run, in the folder `final`.
+    After the run, the files are moved to the folder `final`. The lists have these final paths.
     """
     write = getattr(_FORMATS[table.format], "write_lists", None)
     return write(table, folder, name, final) if write else []

@@ -1,4 +1,4 @@
-"""Types shared by all formats: particle tables, fragments, and the functions that each format provides."""
+"""Types for all formats: particle tables, fragments, and the functions that each format provides."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Files are copied in blocks of this size.
+#: Block size for copies of files.
 COPY_BYTES = 2**20
-#: Number of fragments of a large table, until they have the greatest size.
+#: A large table has this many fragments, or more fragments of the maximum size.
 _FRAGMENTS, _MOST_FRAGMENT_BYTES = 150, 256 * 2**20
 
 
 def fragment_bytes(total: int, least: int) -> int:
-    """Return the target size of the fragments of a table of `total` bytes, before compression, at least `least`.
+    """Return the target size of fragments for a table of `total` bytes. The result is at least `least`.
 
-    It grows with the table, so that a large table has few tasks and few files. It depends on nothing else, so that
-    every machine writes the same files.
+    All sizes are in bytes before compression. The target grows with the table, so that a large table has few tasks
+    and few files. It depends only on the table, so that every machine writes the same files.
 
     Examples
     --------
@@ -51,7 +51,7 @@ Item = TypeVar("Item", bound=_OfInput)
 
 
 def by_source(items: Iterable[Item]) -> defaultdict[int, list[Item]]:
-    """Group fragments, or anything else with a `source`, by their input. Inputs without any have an empty list."""
+    """Group items by their attribute `source`, the number of their input. Other numbers have an empty list."""
     groups: defaultdict[int, list[Item]] = defaultdict(list)
     for item in items:
         groups[item.source].append(item)
@@ -65,11 +65,12 @@ class FileSlice:
     Attributes
     ----------
     first_row : int
-        Its number in the file, from 0.
+        Number of the first row in the file, from 0.
     blocks : tuple of int
-        Parquet: the numbers of the row groups. STAR: the first byte and the byte after the last one.
+        Parquet: the numbers of the row groups. STAR: the byte range (start, stop). Pick files: the byte range and
+        the index of the file.
     keys : tuple of (str, object)
-        Columns that come from the path (hive partitions), and their values.
+        Names and values of columns from the path (hive partitions).
     """
 
     path: str
@@ -81,12 +82,12 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class FolderPart:
-    """Rows of a fragment that are in one partition folder of the input, or in a piece of a large one.
+    """Rows of a fragment from one partition folder of the input. A large folder is divided into several pieces.
 
     Attributes
     ----------
     keys : tuple of (str, object)
-        The columns in the names of the folder, and their values.
+        Names and values of the columns in the folder's path.
     rows : int
     first : FileSlice
         First row group of the folder.
@@ -104,15 +105,15 @@ class Fragment:
     Attributes
     ----------
     number : int
-        Position among all fragments of the run.
+        Number of the fragment among all fragments of the run, from 0.
     source : int
-        Ordinal of the input.
+        Number of the input, from 0.
     first_row : int
-        Its number in the input, from 0.
+        Number of the first row in the input, from 0.
     bytes : int
         Approximate size before compression.
     parts : tuple of FolderPart
-        The partition folders of its rows, in order; empty if the input is not partitioned.
+        The partition folders with the rows, in order. Empty if the input is not partitioned.
     """
 
     number: int
@@ -132,7 +133,7 @@ class Fragment:
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
-        """Return the path of the file that contains row `row` of the fragment, and the row's number in that file."""
+        """Return the file with row `row` of the fragment, and the number of this row in the file."""
         for part in self.slices:
             if row < part.rows:
                 return part.path, part.first_row + row
@@ -152,7 +153,7 @@ class InputFile:
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result, rows: int, fingerprint: str) -> InputFile:
-        """Describe a file of this status."""
+        """Return the `InputFile` for a file with the given status."""
         return cls(str(path), status.st_size, status.st_mtime_ns, rows, fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,33 +196,34 @@ class NativeFormat(Format, Protocol):
         kept: Path,
         rejected: Path,
     ) -> None:
-        """Write a fragment's kept rows to the part file `kept`, its rejected rows to the part file `rejected`.
+        """Write kept rows of a fragment to the part file `kept`, and rejected rows to the part file `rejected`.
 
-        `keep` is a (rows,) bool. A table of several files gets more part files, with suffixes.
+        `keep` is a (rows,) bool mask. If the table has several files, there are more part files, with suffixes.
         """
 
     def assemble(
         self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join the part files of all fragments, which have `rows` rows in total, into the file `name`.
+        """Join the part files of all fragments into the file `name`. Part files have `rows` rows in total.
 
-        Other files of a group go into the same folder. Part files stay, so this can be repeated after a crash.
+        Other files of a group are written to the same folder. The part files are not removed, so that this can be
+        repeated after a crash.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSchema:
-    """An Arrow schema as an IPC message, for pickling. A pickled `pyarrow.Schema` loses names of list elements."""
+    """An Arrow schema as an IPC message, for pickling. Pickling a `pyarrow.Schema` changes names of list elements."""
 
     message: bytes
 
     @classmethod
     def of(cls, schema: pa.Schema) -> StoredSchema:
-        """Serialize an Arrow schema."""
+        """Serialise an Arrow schema."""
         return cls(schema.serialize().to_pybytes())
 
     def load(self) -> pa.Schema:
-        """Deserialize the schema."""
+        """Deserialise the schema."""
         return pa.ipc.read_schema(pa.py_buffer(self.message))
 
 
@@ -234,19 +236,19 @@ class ParticleTable:
     format : str
         ``parquet``, ``star``, ``cs``, ``csg``, ``coordinates`` or ``optimisation_set``.
     path : str
-        As the user wrote it.
+        Path, as the user wrote it.
     source : int
-        Ordinal among the inputs.
+        Number of the input, from 0.
     fragments : tuple of Fragment
-        Numbered from 0; a run renumbers them over all inputs.
+        Numbered from 0. A run numbers the fragments of all inputs again.
     detail : object
-        Private to the format.
+        Data for the module of the format only.
     version : int or None
-        Of a Delta table.
+        Version of a Delta table.
     picker : str
-        Name of the picker, if the user gave one.
+        Name of the picker, if the user gave a name.
     partitions : tuple of str
-        Columns that are in the names of all its folders and in no file.
+        Columns that are in the paths of all files, but not in the files.
     """
 
     format: str
@@ -277,7 +279,7 @@ class ParticleTable:
 
 
 class EmptyTableError(InputError):
-    """Error for a file without any table, as some programs write for a micrograph without picks."""
+    """Error for a file without a table. Some programs write such a file for a micrograph without picks."""
 
 
 @contextmanager
@@ -290,14 +292,14 @@ def opening(path: str | Path) -> Iterator[None]:
 
 
 def read_whole(path: Path) -> tuple[bytes, InputFile]:
-    """Read a small file that holds no particles itself. Also return its description."""
+    """Read a small file that has no particles, such as a list. Also return its `InputFile`."""
     with opening(path):
         status, content = status_of(path), read_bytes(path)
     return content, InputFile.of(path, status, 0, hashlib.sha256(content).hexdigest())
 
 
 def with_edits(text: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """Replace parts of a text. An edit is the start, the end and the new text; edits are in the order of the text."""
+    """Replace parts of a text. An edit is (start, stop, new text). The edits are sorted by their start."""
     parts, done = [], 0
     for start, stop, new in edits:
         parts += [text[done:start], new]
@@ -322,19 +324,19 @@ def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
 
 
 def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
-    """Yield the content of all part files, one file after the other, in blocks."""
+    """Yield the content of all part files in blocks, file by file."""
     for part in parts:
         with open_to_read(part, buffering=0) as file:
             yield from read_blocks(file, status_of(part).st_size)
 
 
 def write_index(part: Path, entries: Sequence[tuple[int, ...]]) -> None:
-    """Write the index of a part file, a second file: whole numbers about each of its pieces."""
+    """Write the index of a part file to a second file. Each entry has integers about a piece of the part file."""
     _index_path(part).write_bytes(np.array(entries, "<i8").tobytes())
 
 
 def read_index(part: Path, columns: int) -> list[list[int]]:
-    """Read the index of a part file, with `columns` numbers about each piece."""
+    """Read the index of a part file. Each entry has `columns` numbers."""
     numbers = np.frombuffer(read_bytes(_index_path(part)), "<i8")
     pieces: list[list[int]] = numbers.reshape(-1, columns).tolist()
     return pieces

@@ -1,4 +1,4 @@
-"""What to export instead of files of formats that are not read."""
+"""Advice for files in formats that cannot be read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXT = (
     "in pixels of the micrograph"
 )
 
-#: By suffix: a name of the format, and what to do.
+#: Map file extension to a description of the format and to advice.
 _FORMATS = {
     ".tloc": ("TomoTwin picks", _TOMOGRAM),
     ".em": ("no motive list of 20 rows", f"{_TOMOGRAM}. The package cryocat converts motive lists"),
@@ -57,14 +57,14 @@ _FORMATS = {
 
 
 def describe_unsupported(path: Path, known: str) -> str:
-    """Return a message about a file that is no particle table. `known` lists the formats that are read."""
+    """Return a message about a file that is no particle table. `known` lists the formats that can be read."""
     kind, advice = _FORMATS.get(path.suffix.lower(), ("", _STAR))
     found = f" but {kind}" if kind else ""
     return f"{path}: not a particle table ({known} or Parquet){found}. {advice}."
 
 
 def advise_on_files(names: Iterable[str]) -> str:
-    """Return what to do with a folder of files of a known format, or an empty text."""
+    """Return advice about the first file with a known extension, or an empty text."""
     for name in names:
         kind, advice = _FORMATS.get(PurePath(name).suffix.lower(), ("", ""))
         if kind:

@@ -1,1 +1,1 @@
-"""CryoSPARC's ``.cs`` tables (NumPy or CSDAT files) and ``.csg`` groups."""
+"""Read and write CryoSPARC's ``.cs`` tables (NumPy or CSDAT files) and ``.csg`` groups."""

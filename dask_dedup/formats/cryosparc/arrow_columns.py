@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 def arrow_schema(dtype: Dtype) -> pa.Schema:
     """Return the Arrow schema for a structured NumPy dtype: one column with the same name for each field.
 
-    Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
-    ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts. Fields of
-    other types, such as ``V8``, become their bytes. Fields without bytes get no column.
+    - Numbers keep their type.
+    - Text becomes a string.
+    - A field of shape (K, 3) becomes a nested ``fixed_size_list<fixed_size_list<., 3>, K>``.
+    - A complex number becomes a list of its real and imaginary part.
+    - Fields of other types, such as ``V8``, become bytes.
+    - Fields of size 0 are left out.
     """
     names = [name for name in dtype.names or () if dtype[name].itemsize or _is_text(dtype[name])]
     return pa.schema([(name, _column_type(dtype[name])) for name in names])
@@ -49,13 +52,13 @@ def _is_text(dtype: Dtype) -> bool:
 
 
 def _is_raw(base: Dtype) -> bool:
-    """Return whether Arrow has no type for a NumPy type: records, dates, long floats."""
+    """Return whether a NumPy type has no Arrow type: records, dates, long floats."""
     largest = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}.get(base.kind, 0)
     return not _is_text(base) and base.itemsize > largest
 
 
 def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
-    # Parquet gives this name to a list's values, so the schema stays the same there.
+    # Parquet uses the same name for list elements, so that the schema is unchanged in Parquet files.
     return pa.list_(pa.field("element", kind), size)
 
 
@@ -69,7 +72,7 @@ def read_fields(
 ) -> pa.Table:
     """Combine the named fields of all batches into one Arrow table of `rows` rows. Text is dictionary-encoded.
 
-    The batches may share one buffer.
+    A batch may overwrite the buffer of the previous batch.
     """
     texts = {name: _TextColumn(dtype[name].base) for name in names if dtype[name].base.kind in "SU"}
     numbers = {

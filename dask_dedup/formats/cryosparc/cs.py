@@ -1,4 +1,4 @@
-"""CryoSPARC tables: one ``.cs`` file, or the ``.cs`` files of a ``.csg`` group, joined on uid."""
+"""CryoSPARC tables: a ``.cs`` file, or the ``.cs`` files of a ``.csg`` group, joined on uid."""
 
 from __future__ import annotations
 
@@ -34,46 +34,47 @@ if TYPE_CHECKING:
 
     CsFile = npy.NpyFile | csdat.CsdatFile
 
-#: Size of the fragments of small tables. Their records are read in batches, never all at once.
+#: Size of the fragments of small tables. The records of a fragment are read in batches.
 FRAGMENT_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One ``.cs`` file of a table. `order` matches its rows to the rows of the main file.
+    """A ``.cs`` file of a table.
 
     Attributes
     ----------
     file : CsFile
     order : (n,) integers, or None
-        For each row of the main file, the row of this file with the same uid. None if the order is equal.
+        For each row of the main file, the row of this file with the same uid. None if both files have the same
+        order.
     """
 
     file: CsFile
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
     def rows(self, fragment: Fragment) -> Rows:
-        """Return the row numbers that the particles of a fragment have in this file."""
+        """Return the row numbers of a fragment's particles in this file."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
         return rows if self.order is None else self.order[rows.start : rows.stop]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupText:
-    """The text of an input ``.csg`` file, and the edits that turn it into the output's text.
+    """The text of an input ``.csg`` file, and the changes for the output file.
 
     Attributes
     ----------
     text : str
     edits : tuple of (int, int, str or None)
-        Start, end and new text of each edit, in the order of the text. None stands for the number of items.
+        Start, stop and new text of each change, sorted by start. None means the number of particles.
     """
 
     text: str
     edits: tuple[tuple[int, int, str | None], ...]
 
     def with_rows(self, rows: int) -> str:
-        """Return the group's text with its edits applied and its particle counts set to `rows`."""
+        """Return the group's text after all changes. The particle counts are `rows`."""
         text = self.text
         for start, end, new in reversed(self.edits):
             text = text[:start] + (str(rows) if new is None else new) + text[end:]
@@ -122,14 +123,14 @@ def open_file(path: Path) -> CsFile:
         if magic == csdat.MAGIC:
             return csdat.open_csdat(path)
     raise InputError(
-        f"{path}: not a CryoSPARC table: it begins with neither \\x93NUMPY nor \\x95CSDAT"
+        f"{path}: not a CryoSPARC table: it does not begin with \\x93NUMPY or \\x95CSDAT"
     )
 
 
 def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of a table into fragments of equal size, about that of `fragment_bytes` over all its files.
+    """Split the rows of a table into fragments of equal size. With all files, a fragment has about `fragment_bytes`.
 
-    With a CSDAT file, which cannot be read in parts, there is one fragment.
+    A table with a CSDAT file has one fragment, because CSDAT files cannot be read in parts.
     """
     path, rows = files[0].path, files[0].rows
     size = rows * sum(file.dtype.itemsize for file in files)
@@ -164,9 +165,9 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Write the rows of a fragment to two part files for each ``.cs`` file: kept and rejected rows.
+    """Write the rows of a fragment. For each ``.cs`` file, write a part file with kept rows and one with rejected rows.
 
-    Records are in the main file's order. Parts of the other files end in ``.1``, ``.2`` and so on.
+    Records are in the order of the main file. Names of part files for the other files end in ``.1``, ``.2`` ...
     """
     for number, member in enumerate(table.detail.members):
         rows = member.rows(fragment)

@@ -6,9 +6,9 @@ r"""``.cs`` files in CSDAT, CryoSPARC's compressed format that stores a table by
     header: {"length": rows, "dtype": [[name, type, shape?], ...],
              "compression": "lz4" or null, "compressed_fields": [name, ...]}
 
-A column of text (``|O``) holds offsets into the string heap, where each text ends with a zero byte.
-A table without rows has no columns. The format follows `cryosparc-tools`, whose own reader crashes on damaged
-columns and needs several times the memory.
+A column of text (``|O``) has offsets into the string heap. In the heap, each text ends with a zero byte.
+A table without rows has no columns. The format is defined by `cryosparc-tools`. The reader of `cryosparc-tools` is
+not used, because it crashes on damaged columns and needs several times the memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.cryosparc.record_file import Rows
 
 MAGIC = b"\x95CSDAT"
-#: LZ4 expands a byte to at most this many.
+#: Maximum number of bytes that LZ4 can decompress from one byte.
 _EXPANSION = 255
 
 
@@ -84,9 +84,9 @@ class CsdatFile(RecordFile):
         return pa.table([found[name] for name in names], names=list(names))
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write rows to the file `kept` where `keep` is true, else to `rejected`. Both are complete CSDAT files.
+        """Write kept rows to the file `kept`, and rejected rows to the file `rejected`.
 
-        Both contain the complete string heap.
+        Both are complete CSDAT files with the complete string heap.
         """
         numbers = np.asarray(rows, np.intp)
         with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
@@ -108,7 +108,7 @@ class CsdatFile(RecordFile):
                 file.write(heap)
 
     def assemble(self, parts: Sequence[Path], rows: int, folder: Path, name: str) -> OutputFile:
-        """Copy the only part file, a complete CSDAT file, to the file `name`."""
+        """Copy the part file to the file `name`. There is only one part file, a complete CSDAT file."""
         return write_blocks(folder, name, rows, read_parts(parts))
 
     @contextmanager
@@ -140,7 +140,7 @@ class CsdatFile(RecordFile):
     def _decompress(self, content: bytes, size: int, name: str) -> pa.Buffer:
         codec = pa.Codec("lz4_raw")
         try:
-            # Arrow does not report a result shorter than `size`, but then `size - 1` also suffices.
+            # Arrow does not report that the result is shorter than `size`. If it is, this call succeeds.
             codec.decompress(content, size - 1)
         except OSError:
             try:
@@ -163,7 +163,7 @@ class CsdatFile(RecordFile):
         if distinct.size and (distinct[-1] >= len(heap) or heap[-1]):
             raise self._damage(name)
         texts = [heap[offset : heap.index(b"\0", offset)] for offset in distinct.tolist()]
-        # The heap may hold a text more than once.
+        # The heap may have the same text more than once.
         words = [text.decode("utf-8", "backslashreplace") for text in texts]
         return take_strings(words, index.reshape(-1))
 
@@ -236,7 +236,7 @@ def _find_columns(
         compressed = name in header["compressed_fields"]
         possible = needed == stored
         if compressed:
-            # No bytes are compressed to one.
+            # LZ4 compresses an empty column to one byte.
             possible = needed <= _EXPANSION * stored if needed else stored <= 1
         if offset > size or not possible:
             raise InputError(

@@ -12,7 +12,7 @@
       ...
     version: v4.4.1
 
-For a subset, only the item counts and file names in this text are replaced.
+In the output, only the item counts and file names of this text are replaced.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats.cryosparc.cs import CsFile
 
-    #: A result's name, and the node of the file it points to.
+    #: Name of a result, and YAML node with the path of its file.
     _Result = tuple[str, yaml.ScalarNode]
 
-#: Real groups have a few kilobytes.
+#: Maximum size of a group file. Real groups have a few kilobytes.
 MAX_BYTES = 2**18
 _SAME = "The files of a group must contain the same particles."
 
@@ -53,8 +53,8 @@ _SAME = "The files of a group must contain the same particles."
 def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:
     """Open a ``.csg`` group and join its ``.cs`` files on uid.
 
-    The field ``location/...`` is read from the file of the result ``location``, else from the first file that has
-    it. The main file is the first: the first one listed that is not a passthrough.
+    The field ``location/...`` is read from the file of the result ``location``. If this file lacks the field, it is
+    read from the first file that has it. The main file is the first listed file that is not a passthrough.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
         status = status_of(path)
     results = _find_results(path, root)
     path_of = _find_metafiles(path, results, allow_outside=allow_outside)
-    # A stable sort: the first file listed stays first.
+    # The sort is stable, so the first listed file that is no passthrough is the main file.
     paths = sorted(dict.fromkeys(path_of.values()), key=lambda file: "passthrough" in file.name)
     files = [open_file(file) for file in paths]
     main, *others = files
@@ -97,7 +97,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
         stored_schema=StoredSchema.of(
             pa.schema([schemas[number].field(name) for name, number in member_of.items()])
         ),
-        # Only the main file counts rows: the others hold the same particles.
+        # Only the main file has its number of rows, because the other files have the same particles.
         files=(info, main.info, *(replace(file.info, rows=0) for file in others)),
         fragments=make_fragments(files, source),
         detail=CsDetail(members, member_of, group),
@@ -183,9 +183,10 @@ def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool)
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:
-    """Return the path of the ``.cs`` file that a ``metafile`` entry of a group names.
+    """Return the path of the ``.cs`` file for a ``metafile`` entry of a group.
 
-    A leading ``>`` of `entry` stands for the group's folder. Files outside it are refused unless `allow_outside`.
+    A leading ``>`` in `entry` means the group's folder. Without `allow_outside`, files outside this folder raise
+    `InputError`.
     """
     points = f"{group}: the result {result} points to"
     name = entry.removeprefix(">")
@@ -204,7 +205,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
         )
     if not is_file:
         raise InputError(f"{points} {entry}, which does not exist or is not a file")
-    # Object stores know no "..": there the path must be resolved.
+    # In object stores, ".." has no meaning, so the path must be resolved before it is used.
     return target if ".." in Path(name).parts else folder / name
 
 
@@ -229,7 +230,7 @@ def _match_rows(main: CsFile, other: CsFile) -> NDArray[np.integer] | None:
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if repeated.size:
         raise InputError(
-            f"{other.path}: its rows are in another order than those of {main.path} and cannot be matched: "
+            f"{other.path}: its rows have another order than the rows of {main.path} and cannot be matched: "
             f"the uid {repeated[0]} occurs more than once"
         )
     order: NDArray[np.integer] = np.empty(main.rows, np.uint32 if main.rows < 2**32 else np.int64)

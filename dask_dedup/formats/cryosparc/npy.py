@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.cryosparc.record_file import Rows
 
 MAGIC = npy.MAGIC_PREFIX
-#: Records are read in batches of this size, which fit in the processor's cache.
+#: Batch size for reading records. A batch fits in the processor's cache.
 BATCH_BYTES = 2**19
 
 
@@ -57,7 +57,7 @@ class NpyFile(RecordFile):
         return read_fields(batches, self.dtype, len(rows), names)
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write records to the file `kept` where `keep` is true, else to `rejected`. Neither file has a header."""
+        """Write kept records to the file `kept`, and rejected records to the file `rejected`, without headers."""
         first = 0
         with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
             for batch in self._batches(rows):
@@ -84,7 +84,10 @@ class NpyFile(RecordFile):
         return written
 
     def _batches(self, rows: Rows) -> Iterator[NDArray[np.void]]:
-        """Yield the records of the given rows in batches: (n,) `numpy.void` arrays, which may share one buffer."""
+        """Yield the records of the given rows in batches: (n,) `numpy.void` arrays.
+
+        A batch may overwrite the buffer of the previous batch.
+        """
         cell = np.dtype((np.void, self.dtype.itemsize))
         step = max(1, BATCH_BYTES // cell.itemsize)
         if not isinstance(rows, range):
@@ -106,7 +109,7 @@ class NpyFile(RecordFile):
 def open_npy(path: Path) -> NpyFile:
     """Open a ``.cs`` file in NumPy format. Check that its header matches the file size.
 
-    Pickled objects, which can run code when they are loaded, are never read.
+    Pickled objects raise `InputError`, because they can run code when they are loaded.
     """
     status = status_of(path)
     size = status.st_size
@@ -138,7 +141,10 @@ def open_npy(path: Path) -> NpyFile:
 def _read_header(
     file: BinaryIO, size: int, path: Path
 ) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Read dtype, shape and Fortran order from a NumPy header. NumPy's reader takes minutes on some damaged files."""
+    """Read dtype, shape and Fortran order from a NumPy header.
+
+    NumPy's reader is not used, because it takes minutes on some damaged files.
+    """
     start = file.read(12)
     if len(start) < 12:
         raise InputError(f"{path}: a NumPy file that is cut off in its first 12 bytes")
@@ -155,7 +161,7 @@ def _read_header(
             f"{path}: header claims {length:,} bytes, but the file has only {size:,}. {DAMAGED}"
         )
     file.seek(8 + width)
-    # Python 2 wrote the number of rows as a long.
+    # Python 2 wrote the number of rows as a long integer, such as 12L.
     text = re.sub(r"('shape': \(\d+)L,", r"\1,", file.read(length).decode("latin-1"))
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Base class of both kinds of ``.cs`` file: NumPy (`npy`) and CSDAT (`csdat`)."""
+"""Base class of the two kinds of ``.cs`` files: NumPy (`npy`) and CSDAT (`csdat`)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     Rows = range | NDArray[np.integer]
 
-#: Ends the messages about headers that make no sense.
+#: Last sentence of messages about invalid headers.
 DAMAGED = "The file is cut off or damaged."
-#: What Python and NumPy raise for the text of a damaged header.
+#: Errors that Python and NumPy raise for the text of a damaged header.
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -34,15 +34,15 @@ UNREADABLE = (
     MemoryError,
     RecursionError,
 )
-#: A header of this size describes some 100,000 fields.
+#: Maximum size of a header. A header of this size can describe about 100,000 fields.
 MAX_HEADER_BYTES = 10 * 2**20
-#: The fingerprint covers this many samples of the data, each of this many bytes.
+#: The fingerprint includes `SAMPLES` samples of the data. Each sample has `SAMPLE_BYTES` bytes.
 SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A ``.cs`` file whose records have the type `dtype`. Text fields of CSDAT files have the type ``O``."""
+    """A ``.cs`` file with records of the type `dtype`. Text fields of CSDAT files have the type ``O``."""
 
     info: InputFile
     dtype: np.dtype[Any]

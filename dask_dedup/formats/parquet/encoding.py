@@ -1,4 +1,4 @@
-"""How the columns of the Parquet files of a run are encoded and compressed: chosen once for all files of a table."""
+"""Choose how the Parquet columns are encoded and compressed, once for all files of a table."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 #: Values of the parameter `compression`.
 COMPRESSIONS: tuple[str, ...] = ("auto", "zstd", "lz4", "snappy", "none")
-#: Rows of a table whose values decide on its encodings.
+#: The encodings of a table are chosen from the values in this many rows.
 SAMPLE_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Encodings:
-    """Encodings of a table's columns, by their paths in Parquet files, such as ``a.list.element``.
+    """Encodings of a table's columns. Columns have their Parquet paths, such as ``a.list.element``.
 
     Attributes
     ----------
     codecs : tuple of (str, str)
         Path and compression codec of each column.
     dictionaries, byte_streams, deltas : tuple of str
-        Columns with dictionary encoding, with byte-stream-split encoding, and with the differences of whole numbers.
+        Columns with dictionary encoding, with byte-stream-split encoding, and with delta encoding of integers.
     statistics : tuple of str
-        Columns whose minimum and maximum are noted.
+        Columns with statistics (minimum and maximum) in the file.
     """
 
     codecs: tuple[tuple[str, str], ...]
@@ -59,11 +59,19 @@ def choose_encodings(
 ) -> Encodings:
     """Choose the encodings of a table's columns.
 
-    Text, and numbers that repeat in the sample, get a dictionary: for other numbers that takes 4 to 9 times as long.
-    ``auto`` splits the bytes of other floats, and compresses numbers with LZ4, the rest with zstd. Without a sample,
-    it stores the differences of int64 numbers: in the tables that are made here, these are row numbers. The other
-    values of `compression` are codecs, and add no encodings that readers may not know. Text that does not repeat has
-    no statistics, which would take a fifth of the time of writing: its range excludes no rows of a search.
+    Dictionary encoding is used for text, and for numbers that repeat in the sample. For other numbers, it takes 4 to
+    9 times as long.
+
+    ``auto`` compresses numbers with LZ4 and other columns with zstd. It also chooses these encodings:
+
+    - byte-stream-split for other floats;
+    - without a sample, delta encoding for int64. In the tables of a run's result, int64 columns are row numbers.
+
+    Other values of `compression` are the codec for all columns. Only dictionary encoding is used, because some
+    readers do not know the other encodings.
+
+    Text that does not repeat has no statistics: a search cannot skip rows with them, and they would take a fifth of
+    the writing time.
 
     Parameters
     ----------
@@ -71,7 +79,7 @@ def choose_encodings(
     compression : str
         One of `COMPRESSIONS`.
     sample : mapping of str to pyarrow.ChunkedArray, optional
-        The first `SAMPLE_ROWS` values of each column. Types decide about columns without a sample.
+        The first `SAMPLE_ROWS` values of each column. Encodings of columns without a sample depend on their types.
     """
     held = held_schema(schema)
     auto = compression == "auto"
@@ -96,7 +104,9 @@ def choose_encodings(
             is_constant, repeats = distinct == 1, distinct * 2 <= len(values)
         if auto:
             codecs[path] = "lz4"
-        if repeats and not (auto and is_constant):  # LZ4 is the faster way to store one value
+        if repeats and not (
+            auto and is_constant
+        ):  # for a single repeated value, LZ4 is faster than a dictionary
             dictionaries.append(path)
         elif auto and not is_constant and pa.types.is_floating(kind):
             byte_streams.append(path)

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 OTHER_SUFFIXES = (".star", ".cs", ".csg")
-#: What pyarrow raises on damaged files; ValueError comes from names that are not UTF-8.
+#: Errors that pyarrow raises for damaged files. ValueError is for names that are not UTF-8.
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
-#: Value of a hive key that is null.
+#: Text of a null value in a hive key.
 NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 
-#: Columns such as location/micrograph_uid are two folders: location and micrograph_uid=5.
+#: CryoSPARC's column names have a slash. So location/micrograph_uid becomes two folders: location/micrograph_uid=5.
 _CRYOSPARC_GROUPS = (
     *("location", "pick_stats", "blob", "ctf", "filament", "sym_expand", "micrograph_blob"),
     *("alignments2D", "alignments3D"),
@@ -47,9 +47,9 @@ class Footer:
     schema : pyarrow.Schema
         Columns in the file.
     keys : tuple of (str, object)
-        Columns from folder names (hive keys), as text, or from the log of a Delta table.
+        Other columns: hive keys with values as text, or partition columns from the log of a Delta table.
     groups : tuple of (int, int)
-        Number of rows, and bytes before compression, of each row group.
+        For each row group, the number of rows and the bytes before compression.
     """
 
     file: InputFile
@@ -62,7 +62,7 @@ class Footer:
         keys = tuple(
             (name, self._key_value(value, schema.field(name))) for name, value in self.keys
         )
-        # Types of keys depend on other folders, the fragments of a folder do not.
+        # The type of a key depends on other folders, but the size of a fragment must not.
         names = {name for name, _ in self.keys}
         width = sum(_width(field.type) for field in schema if field.name not in names)
         first = 0
@@ -94,7 +94,7 @@ class Footer:
 
 
 def _width(kind: pa.DataType) -> float:
-    """Return the minimum memory of one value of an Arrow type, in bytes. Text counts as a dictionary index."""
+    """Return the minimum memory for one value of an Arrow type, in bytes. For text, it is a dictionary index."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_dictionary(kind):
@@ -155,8 +155,8 @@ def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
     Raises
     ------
     InputError
-        If a folder below a ``key=value`` folder is no such folder: the value had a slash that the
-        writer did not encode, so it is spread over several folders.
+        If a folder below a ``key=value`` folder is not ``key=value``. The writer probably did not encode a slash
+        in the value, so that the value became several folders.
     """
     folders = path.relative_to(root).parts[:-1] if path != root else ()
     keys: list[tuple[str, str]] = []

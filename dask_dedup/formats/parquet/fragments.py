@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
     #: A row group and its size before compression.
     RowGroup = tuple[FileSlice, int]
-    #: Row groups that stay together, their size, and the folder that they are in.
+    #: Row groups that must be in the same fragment, their size, and their folder.
     Unit = tuple[list[FileSlice], int, tuple[FolderPart, ...]]
 
-#: A partition folder is divided into about this many pieces. They have at least and at most about these sizes before
-#: compression.
+#: A partition folder is divided into about `_PIECES` pieces. A piece has about `PIECE_BYTES` to `_MOST_PIECE_BYTES`
+#: before compression.
 _PIECES, PIECE_BYTES, _MOST_PIECE_BYTES = 4, 128 * 2**20, 256 * 2**20
 
 
 def make_fragments(groups: Sequence[RowGroup], source: int, least: int) -> tuple[Fragment, ...]:
-    """Group consecutive row groups into fragments of at most `fragment_bytes`, or of one larger row group."""
+    """Group consecutive row groups into fragments of at most `fragment_bytes`. A larger row group is a fragment."""
     return _number([([part], size, ()) for part, size in groups], source, least)
 
 
 def make_folder_fragments(
     groups: Sequence[RowGroup], source: int, least: int
 ) -> tuple[Fragment, ...]:
-    """Group the row groups of a partitioned table into fragments of whole folders, or of pieces of large folders.
+    """Group the row groups of a partitioned table into fragments. Large folders are divided into pieces.
 
-    No file has rows of two folders, and the files of a folder depend on its row groups alone.
+    No output file has rows of two folders. The output files of a folder depend only on the row groups in this folder.
     """
     pieces: list[Unit] = []
     for keys, found in groupby(groups, key=lambda group: group[0].keys):
@@ -64,9 +64,9 @@ def _number(units: Sequence[Unit], source: int, least: int) -> tuple[Fragment, .
 
 
 def _divide(sizes: Sequence[int], target: int) -> Iterator[tuple[int, int]]:
-    """Divide consecutive items into groups of at most the size `target`. A larger item is a group by itself.
+    """Divide consecutive items into groups of at most the size `target`. A larger item is a group alone.
 
-    Yield the first item and the end of each group.
+    Yield the index range (start, stop) of each group.
     """
     start = size_of_group = 0
     for number, size in enumerate(sizes):

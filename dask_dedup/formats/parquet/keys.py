@@ -1,4 +1,4 @@
-"""Types of hive keys that are inferred from the names of the folders of each table."""
+"""Types of hive keys. For each table, the type is inferred from the folder names. Here all tables get the same type."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def with_common_types(tables: Sequence[ParticleTable]) -> list[ParticleTable]:
-    """Return tables whose whole-number keys are text or uint64 if another table has these in a column of this name.
+    """Convert integer keys to text or uint64 if another table has this type in the column of the same name.
 
-    The text is that in the names of the folders. Negative numbers do not become uint64.
+    The text is the value in the folder name. Keys with negative numbers are not converted to uint64.
     """
     if not any(table.partitions for table in tables):
         return list(tables)
@@ -31,7 +31,7 @@ def with_common_types(tables: Sequence[ParticleTable]) -> list[ParticleTable]:
 
 
 def _with_types(table: ParticleTable, types: Mapping[str, pa.DataType]) -> ParticleTable:
-    """Return a table whose keys in `types` have these types if they are whole numbers that fit."""
+    """Convert the integer keys of a table to the types in `types`. Keys that do not fit are left unchanged."""
     schema = table.schema
     numbers = {
         name

@@ -1,6 +1,6 @@
 """Delta tables as inputs. Folders of other table formats are refused.
 
-A lake table's folder also holds files of older versions, and rows that were deleted. Its log says which files count.
+The folder of such a table also has files of older versions and deleted rows. The table's log lists the current files.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DELTA_LOG = "_delta_log"
-#: Paths that only such a table has, relative to its folder.
+#: Files that only a table of this format has. Paths are relative to the table's folder.
 _OTHERS = {
     "Iceberg": re.compile(r"metadata/(\d+-[0-9a-f-]{36}|v\d+)(\.gz)?\.metadata\.json(\.gz)?"),
     "Hudi": re.compile(r"\.hoodie/.*"),
 }
-_CURES = {
-    "Iceberg": "an Iceberg table, whose folder also holds old rows. Write its current rows to Parquet, for "
+_ADVICE = {
+    "Iceberg": "an Iceberg table. Its folder also has old rows. Write its current rows to Parquet, for "
     "example with pyiceberg: pyarrow.parquet.write_table(catalog.load_table(NAME).scan().to_arrow(), FILE).",
-    "Hudi": "a Hudi table, whose folder also holds old rows. Write its current rows to Parquet, for example "
+    "Hudi": "a Hudi table. Its folder also has old rows. Write its current rows to Parquet, for example "
     "with Spark: spark.read.format('hudi').load(FOLDER).write.parquet(NEW_FOLDER).",
 }
 _PARTITION = "partition."
@@ -49,7 +49,7 @@ class Snapshot:
     keys : tuple of dict of str to object
         For each file, the values of the partition columns.
     schema : pyarrow.Schema
-        Columns and types by the log.
+        Columns and types from the log.
     partitions : tuple of str
         Names of the partition columns.
     """
@@ -67,19 +67,19 @@ def is_delta(path: Path) -> bool:
 
 
 def check_not_inside(path: Path) -> None:
-    """Raise `InputError` if a local file or folder belongs to a lake table: the table's log may not count it."""
+    """Raise `InputError` if a local file or folder is inside a lake table. It may have old rows."""
     for folder in enclosing_folders(path):
         if is_delta(folder):
             raise InputError(f"{path}: belongs to the Delta table {folder}. Pass {folder}.")
         for kind, marker in _OTHERS.items():
             if any(map(marker.fullmatch, _markers(folder))):
-                raise InputError(f"{path}: belongs to {folder}, {_CURES[kind]}")
+                raise InputError(f"{path}: belongs to {folder}, {_ADVICE[kind]}")
         if "=" not in folder.name and folder.name != "data":
             return
 
 
 def _markers(folder: Path) -> Iterator[str]:
-    """Yield the paths below a folder that tell an Iceberg or Hudi table from other folders."""
+    """Yield paths below a folder by which Iceberg and Hudi tables are recognised."""
     if is_folder(folder / ".hoodie"):
         yield ".hoodie/"
     for name in list_names(folder / "metadata"):
@@ -87,7 +87,10 @@ def _markers(folder: Path) -> Iterator[str]:
 
 
 def check_no_tables(path: Path, files: Iterable[Path]) -> None:
-    """Raise `InputError` if `files`, all files below the folder `path`, are those of a lake table."""
+    """Raise `InputError` if `path` is or contains a Delta, Iceberg or Hudi table.
+
+    `files` are all files below `path`.
+    """
     for file in files:
         parts = file.relative_to(path).parts
         for depth in range(len(parts) - 1):
@@ -98,7 +101,7 @@ def check_no_tables(path: Path, files: Iterable[Path]) -> None:
                 if not pattern.fullmatch(marker):
                     continue
                 if depth == 0:
-                    raise InputError(f"{path}: is {_CURES[kind]}")
+                    raise InputError(f"{path}: is {_ADVICE[kind]}")
                 raise _holds(path, kind, parts[:depth])
             if parts[depth] == _DELTA_LOG:
                 raise _holds(path, "Delta", parts[:depth])
@@ -106,14 +109,14 @@ def check_no_tables(path: Path, files: Iterable[Path]) -> None:
 
 def _holds(path: Path, kind: str, parts: Sequence[str]) -> InputError:
     table = path.joinpath(*parts)
-    return InputError(f"{path}: holds the {kind} table {table}. Name each table instead.")
+    return InputError(f"{path}: contains the {kind} table {table}. Pass each table instead.")
 
 
 def read_snapshot(path: Path, version: int | None) -> Snapshot:
-    """Read the log of a Delta table: the files of a version, by default the newest one.
+    """Read the log of a Delta table: the files of a version, by default the newest version.
 
-    Raise `InputError` if the version does not exist, or if the table needs more than the files: deletion
-    vectors (deleted rows that are still in the files), renamed columns, files of other tables.
+    Raise `InputError` if the version does not exist, or if the files are not enough to read the table. This is the
+    case with deletion vectors (deleted rows that are still in the files), renamed columns and files of other tables.
     """
     if not is_delta(path):
         raise InputError(f"{path}: not a Delta table, so it has no versions. Pass it without one.")
@@ -181,7 +184,7 @@ def _check_mapping(path: Path, configuration: dict[str, str]) -> None:
 
 
 def _check_deletions(path: Path, table: Any) -> None:
-    """Raise `InputError` if a file of a Delta table has a deletion vector, or if that cannot be found out."""
+    """Raise `InputError` if a file of a Delta table has, or may have, a deletion vector."""
     try:
         files = table.deletion_vectors().read_all().num_rows
     except Exception as error:

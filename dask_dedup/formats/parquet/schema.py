@@ -1,4 +1,4 @@
-"""Column types of Parquet tables: merged over files, and as rows are held in memory."""
+"""Column types of Parquet tables: merge the types of several files, and choose the types in memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pyarrow as pa
 from dask_dedup.arrow import is_text, map_children, without_views
 from dask_dedup.errors import InputError
 
-#: Decimal digits that hold every value of a signed and an unsigned integer, by width in bits.
+#: For each width in bits, the decimal digits that a signed and an unsigned integer can need.
 _DIGITS = {8: (3, 3), 16: (5, 5), 32: (10, 10), 64: (19, 20)}
-#: Units of timestamps, the finest last.
+#: Units of timestamps, from coarse to fine.
 _UNITS = ("s", "ms", "us", "ns")
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a file's schema with the names that Parquet prescribes for the values of lists.
+    """Return a file's schema with the standard Parquet names for list elements.
 
     Polars and Rust programs use other names.
     """
@@ -54,7 +54,7 @@ def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
 def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     """Return an Arrow type that can hold the values of both types, or None if there is no such type.
 
-    Whole numbers and floats become float64; `cast` refuses whole numbers that it cannot hold.
+    The common type of integers and floats is float64. `cast` raises an error for integers that float64 cannot hold.
     """
     if a == b or pa.types.is_null(b):
         return a
@@ -78,7 +78,7 @@ def _common_list(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     field = a.value_field.with_type(value)
     if not (pa.types.is_fixed_size_list(a) and pa.types.is_fixed_size_list(b)):
         return pa.list_(field)
-    # Two different fixed lengths are a mistake, not two forms of the same column.
+    # Two different fixed lengths are probably a mistake.
     return pa.list_(field, a.list_size) if a.list_size == b.list_size else None
 
 
@@ -102,7 +102,7 @@ def _common_number(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def _decimal_digits(kind: pa.DataType) -> tuple[int, int] | None:
-    """Return the digits before and after the point of a decimal or integer type, None for other types."""
+    """Return the digits before and after the point of a decimal or integer type. Return None for other types."""
     if pa.types.is_decimal(kind):
         return kind.precision - kind.scale, kind.scale
     if pa.types.is_integer(kind):
@@ -111,13 +111,13 @@ def _decimal_digits(kind: pa.DataType) -> tuple[int, int] | None:
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: str = "") -> pa.ChunkedArray:
-    """Convert a column to the type that it has in the whole table. Raise `InputError` if a value does not fit."""
+    """Convert a column of a file to its type in the whole table. Raise `InputError` if a value does not fit."""
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as error:
-        where = f"{path}: " if path else ""
+        prefix = f"{path}: " if path else ""
         raise InputError(
-            f"{where}the column {name} is {column.type} here and {kind} in other files, which cannot hold all "
+            f"{prefix}the column {name} is {column.type} here and {kind} in other files, which cannot hold all "
             f"of its values. Cast it to one type in all files."
         ) from error
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-#: Hive keys that are text, even if all values are numbers such as 255.
+#: These hive keys are text, even if all values are numbers such as 255.
 _NAMES = ("rlnMicrographName", "rlnTomoName", "location/micrograph_path")
 #: Size of the fragments of small tables before compression.
 FRAGMENT_BYTES = 24 * 2**20
@@ -50,7 +50,7 @@ FRAGMENT_BYTES = 24 * 2**20
 def open_table(path: Path, source: int, version: int | None = None) -> ParticleTable:
     """Open a Parquet table: list its files, unify their schemas, and split the rows into fragments.
 
-    A Delta table is read at `version`, by default its newest one.
+    `version` is the version of a Delta table, by default the newest version.
     """
     if version is not None or lake.is_delta(path):
         return _open_delta(path, source, version)
@@ -87,7 +87,7 @@ def _list_parquet(path: Path) -> list[Path]:
 
 
 def _unlike_particles(name: str) -> tuple[bool, ...]:
-    """Return a sort key that puts the file of a job that probably holds its particles first."""
+    """Return a sort key for the files of a job. Files that are probably particle tables come first."""
     return (
         not name.endswith(".csg"),
         "particles" not in name,
@@ -97,7 +97,7 @@ def _unlike_particles(name: str) -> tuple[bool, ...]:
 
 
 def _open_delta(path: Path, source: int, version: int | None) -> ParticleTable:
-    """Open a Delta table. Its columns are those of its files, followed by the partition columns."""
+    """Open a Delta table. Its columns are the columns of its files, followed by the partition columns."""
     snapshot = lake.read_snapshot(path, version)
     with ThreadPoolExecutor() as pool:
         footers = list(pool.map(lambda file: read_footer(file, file), snapshot.files))
@@ -130,7 +130,7 @@ def _table_of(
 
 
 def _partitions(footers: Sequence[Footer]) -> tuple[str, ...]:
-    """Return the keys of all files. Return none if the files have different ones, or one is a column of some files."""
+    """Return the hive keys if all files have the same keys and no file has a key as a column. Else return ()."""
     keys = {tuple(name for name, _ in footer.keys) for footer in footers}
     if len(keys) != 1:
         return ()
@@ -164,7 +164,7 @@ def _key_type(name: str, values: set[str]) -> pa.DataType:
 
 
 def _with_all_keys(footers: Sequence[Footer]) -> Iterator[Footer]:
-    """Add to each footer, as null, the hive keys that only other files have."""
+    """Add missing hive keys to each footer, with null values, so that all files have the same keys."""
     names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
     for footer in footers:
         absent = names.keys() - dict(footer.keys) - set(footer.schema.names)
@@ -179,12 +179,12 @@ def _merge(footers: Sequence[Footer]) -> pa.Schema:
         footers[1:],
         stored_schema(footers[0].schema),
     )
-    # A folder of a partitioned table has the same types if it is alone.
+    # A single file with keys may be part of a partitioned table, and must have the same types as the whole table.
     return _with_wide_dictionaries(schema) if len(footers) > 1 or footers[0].keys else schema
 
 
 def _with_wide_dictionaries(schema: pa.Schema) -> pa.Schema:
-    """Return a schema for many files, which may have more categories than the index type of one file can count."""
+    """Use int32 for the indices of dictionaries. Many files together may have more categories than a single file."""
     for number, field in enumerate(schema):
         if pa.types.is_dictionary(field.type):
             wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
@@ -193,13 +193,13 @@ def _with_wide_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 
 def with_metadata_of(path: str, schema: pa.Schema) -> pa.Schema:
-    """Return `schema` with the metadata of a file. Those of pandas, if the file has other columns, are left out."""
+    """Return `schema` with the metadata of a file. Without pandas metadata, if the columns are not the same."""
     status = status_of(at(path))
     footer = _footer_of(path, status.st_mtime_ns, status.st_size)
     found = stored_schema(footer.schema.to_arrow_schema())
     metadata = dict(found.metadata or {})
     if not _with_wide_dictionaries(found).equals(schema):
-        # They describe only the columns of the file.
+        # The metadata of pandas describe the columns of the file only.
         metadata.pop(b"pandas", None)
     return schema.with_metadata(metadata or None)
 
@@ -207,7 +207,7 @@ def with_metadata_of(path: str, schema: pa.Schema) -> pa.Schema:
 def with_keys(
     table: ParticleTable, keys: Mapping[str, str], types: Mapping[str, str]
 ) -> ParticleTable:
-    """Return a table with more columns, of one value each: the keys in the names of its folders.
+    """Return a table with additional columns from folder names (hive keys). Each new column has a single value.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def read(
 
 
 def read_sample(table: ParticleTable, rows: int) -> dict[str, pa.ChunkedArray]:
-    """Read the first rows of a table's first file. Return no columns if they are damaged: `read` reports that."""
+    """Read the first rows of a table's first file. Return {} if the rows are damaged. `read` raises the error later."""
     for part in (part for fragment in table.fragments[:1] for part in fragment.slices[:1]):
         try:
             with pq.ParquetFile(**{**parquet_source(part.path), "pre_buffer": False}) as file:
@@ -262,7 +262,7 @@ def read_sample(table: ParticleTable, rows: int) -> dict[str, pa.ChunkedArray]:
 
 
 def read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
-    """Read the columns of `schema`, which are held as `held_schema` says, of consecutive row groups of a file."""
+    """Read columns of consecutive row groups of a file. The columns get the types of `held_schema(schema)`."""
     try:
         status = status_of(at(part.path))
         metadata = _footer_of(part.path, status.st_mtime_ns, status.st_size)
@@ -272,9 +272,9 @@ def read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
         try:
             rows = _read_groups(part, metadata, present, text)
         except OSError:
-            # pyarrow raises OSError for text in DELTA_BYTE_ARRAY, which it cannot read as dictionaries.
+            # pyarrow cannot read text with DELTA_BYTE_ARRAY encoding as dictionaries, and raises OSError.
             rows = _read_groups(part, metadata, present, [])
-        # Arrow does not check text and codes when it reads them.
+        # Arrow does not validate text and dictionary indices when it reads a file.
         rows.validate(full=True)
     except UNREADABLE as error:
         if is_system_error(error):
@@ -304,7 +304,7 @@ def _read_groups(
 ) -> pa.Table:
     """Read the row groups of a slice and verify page checksums. Columns in `text` are dictionary-encoded.
 
-    The file is not memory-mapped: the process would crash if the file shrank or its server failed.
+    The file is not memory-mapped, because the process would crash if the file shrank or the file server failed.
     """
     with pq.ParquetFile(
         **parquet_source(part.path),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Number of rows in a row group.
 ROW_GROUP_ROWS = 2**17
-#: Values encoded at once. pyarrow's default of 1024 takes a tenth more time.
+#: Values per batch of the encoder. pyarrow's default of 1024 takes 10% more time.
 BATCH_VALUES = 2**14
 
 
@@ -34,7 +34,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> tuple[OutputFile, OutputFile]:
-    """Write a fragment's kept rows to the file `kept`, its rejected rows to the file `rejected`.
+    """Write kept rows of a fragment to the file `kept`, and rejected rows to the file `rejected`.
 
     Both files have the columns of `schema`. Columns that `rows` lacks are null.
     """
@@ -56,8 +56,8 @@ def split(
 
 
 def write(table: pa.Table, schema: pa.Schema, encodings: Encodings, path: Path) -> OutputFile:
-    """Write an Arrow table to one Parquet file. Readers see `schema`, whose types the table may hold otherwise."""
-    # Text is held as dictionaries; ARROW:schema makes readers see the schema of the input.
+    """Write an Arrow table to a Parquet file. Readers get the types of `schema`, even if the table has other types."""
+    # In the table, text is dictionary-encoded. With ARROW:schema, readers get the types of the input.
     stored = {**(schema.metadata or {}), b"ARROW:schema": base64.b64encode(schema.serialize())}
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(

@@ -29,9 +29,9 @@ _HEADER_LINE = re.compile(
     rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
     rb"|_(?P<label>[^\s#]+)(?:\s+(?P<value>[^\s#].*?))?\s*(?:#.*)?"
 )
-#: Messages quote this many bytes of a line.
+#: Maximum number of bytes of a line that messages quote.
 _QUOTED = 40
-#: RELION's file with one line, which names micrographs. It is no STAR file.
+#: RELION's file with the path of a micrograph table. It is no STAR file.
 _COORDS_SUFFIX = "coords_suffix_"
 
 
@@ -42,11 +42,11 @@ class Loop:
     Attributes
     ----------
     block : str
-        Name of the ``data_`` block, without that prefix.
+        Name of the block, without ``data_``.
     labels : tuple of str
-        Without the leading underscore, in the order of the values.
+        Labels without the leading underscore, in the order of the columns.
     spans : tuple of Span
-        The rows, in spans of about the size of `fragment_bytes`. An empty table has one empty span.
+        The rows, in spans of about `fragment_bytes`. An empty table has one empty span.
     """
 
     block: str
@@ -55,7 +55,7 @@ class Loop:
 
     @property
     def span(self) -> Span:
-        """All rows of the table, as one span."""
+        """Span of all rows of the table."""
         first, last = self.spans[0], self.spans[-1]
         return Span(first.path, first.start, last.stop, 0, sum(span.rows for span in self.spans))
 
@@ -69,7 +69,7 @@ class Layout:
     items : dict of str to dict of str to bytes
         For each block, the values of labels outside a loop. Quotes are not removed.
     digest : hashlib object
-        SHA-256 that covers the file's size and all bytes.
+        SHA-256 of the file's size and all bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class Layout:
         self._path, self._size = path, status_of(path).st_size
         self.digest = hashlib.sha256(str(self._size).encode())
         self._block: str | None = None
-        #: A list between ``loop_`` and the rows.
+        #: Labels of the current table. None outside a table's header.
         self._labels: list[str] | None = None
         self._labels_stop = 0
         self._read()
@@ -147,7 +147,7 @@ class Layout:
                 raise line_error(self._path, start, problem)
 
     def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
-        """Add the current table, if any, to `loops`. Without `spans`, the table has no rows."""
+        """If a table was begun, add it to `loops`. Without `spans`, the table has no rows."""
         if self._labels:
             empty = Span(self._path, self._labels_stop, self._labels_stop, 0, 0)
             self.loops.append(Loop(self._block or "", tuple(self._labels), spans or (empty,)))

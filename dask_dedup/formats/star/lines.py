@@ -1,7 +1,7 @@
 """Find the rows of a STAR table and group them into spans.
 
-A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line that only
-begins like structure, such as ``data_001.mrc 12.0 7.5``, is a row.
+A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line such as
+``data_001.mrc 12.0 7.5`` is a row, although it begins like structure.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 #: Size of the fragments of small tables.
 FRAGMENT_BYTES = 32 * 2**20
-#: Text is processed in blocks of this size, whose NumPy arrays fit in the processor's cache.
+#: Block size for the processing of text. The NumPy arrays for a block fit in the processor's cache.
 BLOCK_BYTES = 2**20
-#: A file with a longer line is not a STAR file.
+#: Maximum length of a line. Longer lines raise an error.
 LONGEST_LINE = 2**20
-#: More threads would mostly wait for Python's global lock.
+#: More threads would mostly wait for Python's global interpreter lock.
 _MOST_THREADS = min(4, os.cpu_count() or 1)
 _THREADS = ContextVar("threads", default=_MOST_THREADS)
 _NUL = "a NUL byte; the file is damaged"
 
 #: The white space of STAR files.
 BLANKS = bytes(range(33))
-#: What a line can be, judged by its first character.
+#: Kinds of lines, by first character.
 _ROW, _SPACE, _NEWLINE, _COMMENT, _CANDIDATE = range(5)
 _KIND = np.full(256, _ROW, dtype=np.uint8)
 _KIND[:33] = _SPACE
@@ -98,14 +98,14 @@ class Span:
 
 
 def is_structure(line: bytes) -> bool:
-    """Return whether a line (without newline) ends a table: ``data_name``, ``loop_`` or ``_label``."""
+    """Return whether a line (without newline) is ``data_name``, ``loop_`` or ``_label``. Such a line ends a table."""
     return _STRUCTURE.fullmatch(line.strip(BLANKS)) is not None
 
 
 def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
     """Read the next `length` bytes of a file in blocks of complete lines.
 
-    Each block ends with a newline, which is added if the file's last line has none.
+    Each block ends with a newline. If the last line of the file has no newline, it is added.
     """
     while length > 0:
         block = file.read(min(BLOCK_BYTES, length))
@@ -118,21 +118,22 @@ def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], int]:
-    """Find where each row starts in a block of lines, and where the table ends.
+    """Find the start of each row in a block of lines, and the end of the table.
 
     Parameters
     ----------
     block : bytes
-        Whole lines, each ended by a newline.
+        Complete lines. Each ends with a newline.
     path, offset
-        The file, and the block's offset in it, for messages.
+        Path of the file, and offset of the block in the file, for messages.
 
     Returns
     -------
     starts : (rows,) intp
-        Start of each row's line in the block.
+        Offset in the block at which each row starts.
     stop : int
-        Start of the line that ends the table; the length of the block if none does.
+        Offset in the block at which the line after the table starts. If the table continues after the block, the
+        length of the block.
     """
     characters = np.frombuffer(block, dtype=np.uint8)
     newlines = np.flatnonzero(characters == 10)
@@ -150,7 +151,7 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
     stop = len(block)
     candidates = np.flatnonzero(kind == _CANDIDATE)
     begin = characters[first[candidates]]
-    # Paths such as data/1.mrc are ruled out quickly.
+    # This quick test excludes paths such as data/1.mrc.
     fifth = characters[np.minimum(first[candidates] + 4, characters.size - 1)]
     possible = (begin == ord("_")) | (begin == ord(";")) | (fifth == ord("_"))
     for line in candidates[possible].tolist():
@@ -186,7 +187,7 @@ def _long_line_error(path: Path, offset: int) -> InputError:
 
 
 def check_line(path: Path, offset: int, line: bytes) -> None:
-    """Raise an error if a line is too long or holds a NUL byte."""
+    """Raise an error if a line is too long or has a NUL byte."""
     if len(line) > LONGEST_LINE:
         raise _long_line_error(path, offset)
     if b"\0" in line:
@@ -206,7 +207,8 @@ def scanning_with(threads: int | None) -> Iterator[None]:
 def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
     """Scan the rows of a table in parallel. Return the spans and the byte offset where the table ends.
 
-    The rows begin at byte `start` of `size`. The SHA-256 of each part scanned is added to `digest`.
+    The rows begin at byte `start`, and the file has `size` bytes. The SHA-256 of each scanned part is added to
+    `digest`.
     """
     parts: list[Span] = []
     table_stop: int | None = None
@@ -217,7 +219,7 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
             if part.rows:
                 parts.append(part)
             if table_stop is not None:
-                break  # cancels the scans that have not begun
+                break  # cancels scans that were not started yet
     first_rows = accumulate((part.rows for part in parts), initial=0)
     stops = [part.start for part in parts[1:]] + [min(parts[-1].stop, size)]
     spans = tuple(
@@ -228,7 +230,7 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
 
 
 def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Split a file, from byte `start` on, into ranges of about the size of `fragment_bytes` that end at line ends."""
+    """Split a file from byte `start` on. Each range has complete lines and about `fragment_bytes` bytes."""
     target = fragment_bytes(size - start, FRAGMENT_BYTES)
     with open_to_read(path) as file:
         while start < size:
@@ -243,7 +245,11 @@ def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, in
 
 
 def _scan(path: Path, start: int, stop: int) -> tuple[Span, int | None, bytes]:
-    """Scan bytes for rows. Return the rows' span, the offset where the table ends or None, and the bytes' SHA-256."""
+    """Scan a byte range for rows.
+
+    Return the span of the rows, the offset of the end of the table, and the SHA-256 of the bytes. If the table
+    continues after the range, the offset is None.
+    """
     rows, first, last_stop, offset, table_stop = 0, 0, 0, start, None
     digest = hashlib.sha256()
     with open_to_read(path) as file:

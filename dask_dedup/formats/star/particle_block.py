@@ -1,6 +1,6 @@
-"""The particle table of a STAR file: its column types and the columns from optics groups.
+"""The particle table of a STAR file: column types, and columns from optics groups.
 
-What a column means is in `particles.column_roles`.
+The module `particles.column_roles` defines the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 OPTICS_GROUP = "rlnOpticsGroup"
 DETECTOR_PIXEL_SIZE, MAGNIFICATION = "rlnDetectorPixelSize", "rlnMagnification"
 
-#: The particle table is in the first of these blocks that exists.
+#: Blocks that can have the particle table, by priority.
 _PARTICLE_BLOCKS = ("particles", "images", "micrographs", "tomograms", "", "global")
-#: Blocks that never hold particles.
+#: Blocks that never have particles.
 _OTHER_BLOCKS = re.compile(r"optics|general|job.*|pipeline.*|model.*|sampling.*|optimiser.*")
-#: Labels outside a loop that name the file with the particles.
+#: Labels outside a loop with the path of the particle file, and the kind of STAR file that has such a label.
 _NAMING = {
     "rlnTomoParticlesFile": "an optimisation set",
     "rlnExperimentalDataStarFile": "an optimiser file",
@@ -43,7 +43,7 @@ _NO_PARTICLES = {
     "model_classes": "a model file. Pass the file of the same job and iteration that ends in _data.star.",
     "sampling_general": "a sampling file. Pass the file of the same job and iteration that ends in _data.star.",
 }
-#: The first rows decide the types of columns whose labels do not.
+#: If a label does not define a column's type, the type depends on the values in this many bytes of the first rows.
 _SAMPLE_BYTES = 2**16
 
 _REAL = re.compile(
@@ -72,7 +72,7 @@ _MICROGRAPH, _TOMOGRAM, _IMAGE = "rlnMicrographName", "rlnTomoName", "rlnImageNa
 
 @dataclass(frozen=True, slots=True)
 class StarDetail:
-    """Details needed to read and write the rows of a particle table.
+    """Details for reading and writing the rows of a particle table.
 
     Attributes
     ----------
@@ -83,17 +83,17 @@ class StarDetail:
     optics_groups : tuple of int
         Group numbers, ascending.
     optics_columns : dict of str to tuple of float
-        Columns of the optics table that the rows lack: one value for each optics group.
+        Columns that only the optics table has: one value for each optics group.
     general_columns : dict of str to int
         Columns with the same value in all rows, from ``data_general``.
     computed_pixel_size : str or None
-        Name of the pixel size computed from detector pixel size and magnification.
+        Column with the pixel size that is computed from detector pixel size and magnification.
     micrograph : str or None
-        Name of the micrograph, if it is known only from the file name.
+        Name of the micrograph, if only the file name has it.
     optics : dict of str to tuple of str
-        The table ``data_optics`` as text: for each label, one value for each group.
+        Table ``data_optics`` as text: for each label, one value per group.
     general : dict of str to str
-        The values in ``data_general`` as text.
+        Values in ``data_general`` as text.
     """
 
     labels: tuple[str, ...]
@@ -109,7 +109,7 @@ class StarDetail:
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:
-    """Find the particle table of a STAR file. Raise `InputError` unless exactly one table can hold the particles."""
+    """Return the particle table of a STAR file. Raise `InputError` unless exactly one table can have the particles."""
     loops = [loop for loop in layout.loops if not _OTHER_BLOCKS.fullmatch(loop.block.lower())]
     blocks = {loop.block for loop in loops}
     named = next((name for name in _PARTICLE_BLOCKS if name in blocks), None)
@@ -132,7 +132,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
 
 
 def _describe_other_file(path: Path, layout: Layout) -> str | None:
-    """Return a message about a STAR file of RELION that is known to hold no particles, or None."""
+    """Return a message if the file is a STAR file of RELION that never has particles, else None."""
     for items in layout.items.values():
         for label, kind in _NAMING.items():
             name = items.get(label, b"").strip(b"'\"").decode(errors="replace")
@@ -191,7 +191,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
-    """Return the Arrow schema: first the table's columns, then columns from other blocks, then computed ones."""
+    """Return the Arrow schema: columns of the table, then columns from other blocks, then computed columns."""
     fields = {label: _type_of(label, values) for label, values in _sample(loop).items()}
     fields |= dict.fromkeys(detail.optics_columns, pa.float64())
     fields |= dict.fromkeys(detail.general_columns, pa.int64())
@@ -212,9 +212,9 @@ def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
 
 
 def as_texts(schema: pa.Schema, detail: StarDetail, columns: Collection[str]) -> pa.Schema:
-    """Return the schema with text as the type of `columns`, except for labels whose type RELION defines.
+    """Change the type of `columns` to text, except for columns with a type that RELION defines.
 
-    Text keeps all digits and leading zeros, and does not depend on the other values of the column.
+    Text keeps all digits and leading zeros. Its type does not depend on the other values of the column.
     """
     texts = {name for name in columns if name in detail.labels and not _has_known_type(name)}
     return pa.schema(
@@ -242,7 +242,7 @@ def _type_of(label: str, values: list[bytes]) -> pa.DataType:
 def _read_optics(
     path: Path, table: Mapping[str, list[bytes]], labels: set[str]
 ) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
-    """Return the sorted group numbers in ``data_optics``, and a dict of pixel size columns that the rows lack."""
+    """Return the sorted group numbers in ``data_optics``, and a dict of pixel size columns that rows do not have."""
     names = [name for name in _OPTICS_COLUMNS if name in table and name not in labels]
     if not names or OPTICS_GROUP not in table:
         return (), {}
@@ -270,14 +270,14 @@ def _size(token: bytes) -> float:
 
 
 def _read_general(layout: Layout, labels: set[str]) -> dict[str, int]:
-    """Return the whole numbers in ``data_general`` that become columns, unless the rows have them."""
+    """Return the integers in ``data_general`` that become columns. Skip columns that the rows have already."""
     items = layout.items.get("general", {})
     found = {name: items[name] for name in _GENERAL_COLUMNS if name in items and name not in labels}
     return {name: int(value) for name, value in found.items() if value in (b"0", b"1")}
 
 
 def _optics_table(path: Path, layout: Layout) -> Mapping[str, list[bytes]]:
-    """Map each label in ``data_optics`` to its unparsed values. A single group may be written without a loop."""
+    """Map each label in ``data_optics`` to its unparsed values. If there is a single group, the loop may be missing."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.span.rows:
             _check_labels(path, loop)

@@ -1,18 +1,20 @@
 """STAR files of RELION 3.0 to 5. Rows are written exactly as they were read.
 
-Kept and rejected files contain rows of the input, unchanged and in order, and everything else in the input:
-comments, optics groups and other tables. Blank lines and comments between two rows stay with the row
-before them. A blank line does not end a table, as in the STAR standard; RELION's own programs stop reading there.
+Kept and rejected files have rows of the input, unchanged and in order. Both files also have everything else in the
+input: comments, optics groups and other tables. Blank lines and comments between two rows are written after the row
+before them. As in the STAR standard, a blank line does not end a table. RELION's programs stop reading at a blank
+line.
 
-The columns are the table's labels without the leading underscore, followed by columns that are computed:
+The columns are the table's labels without the leading underscore. These computed columns follow:
 
 - ``rlnMicrographPixelSize``, ``rlnImagePixelSize``, ``rlnTomoTiltSeriesPixelSize`` and
   ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
 - ``rlnTomoSubTomosAre2DStacks`` of the block ``data_general`` (RELION 5, WarpTools);
 - the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): ``rlnImagePixelSize`` for
   particles, ``rlnMicrographPixelSize`` in a table of micrographs;
-- ``rlnMicrographName`` from the name of a picker's coordinate file, if no column names a micrograph, tomogram or
-  image: ``mic1_autopick.star`` belongs to ``mic1.mrc`` (also ``_manualpick`` and other suffixes).
+- ``rlnMicrographName`` from the name of a picker's coordinate file, if no column has a micrograph, tomogram or
+  image. For example, ``mic1_autopick.star`` belongs to ``mic1.mrc``. Other suffixes such as ``_manualpick`` are
+  also known.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
 def open_table(path: Path, source: int) -> ParticleTable:
     """Open a STAR file: find its particle table and split the rows into fragments.
 
-    The file is read once, completely. The fingerprint covers every byte.
+    The complete file is read once. Its fingerprint is computed from all bytes.
     """
     with opening(path):
         status = status_of(path)
@@ -155,7 +157,7 @@ def _unchanged_file(table: ParticleTable) -> Path:
 
 
 def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray[np.intp]:
-    """Find the optics group of each row in `detail.optics_groups`: (rows,) indices."""
+    """Return the (rows,) index of each row's optics group in `detail.optics_groups`."""
     if groups.null_count:
         row = int(to_numpy(groups.is_null()).argmax())
         raise span.error(row, "has no optics group")
@@ -186,7 +188,7 @@ def split(
             chosen = keep[row : row + starts.size]
             if chosen.size < starts.size:
                 raise changed_error(fragment)
-            # Text before the block's first row belongs to the row before it.
+            # Text before the first row of the block belongs to the last row of the previous block.
             chosen = np.append(keep[row - 1] if row else True, chosen)
             bounds = np.concatenate([[0], starts, [min(len(block), span.stop - offset)]])
             lines = pa.Array.from_buffers(
@@ -206,7 +208,7 @@ def split(
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Write a copy of the input file in which the rows are replaced by those of the part files."""
+    """Write a copy of the input file with the rows of the part files instead of all rows."""
     return [write_blocks(folder, name, rows, _join(table, parts))]
 
 

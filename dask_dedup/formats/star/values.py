@@ -28,11 +28,11 @@ _NUMBER = re.compile(
 #: Whole numbers above this are not exact in float64.
 _EXACT = 2.0**53
 _EMPTY = (b"''", b'""')
-#: Missing numbers, in lower case, as pandas, starfile and other programs write them; ``.`` and ``?`` are of the
-#: STAR standard.
+#: Texts for missing numbers, in lower case, as pandas, starfile and other programs write them. The STAR standard
+#: defines ``.`` and ``?``.
 _MISSING = ("", "''", '""', "<na>", "none", "null", "na", "n/a", "nat", ".", "?")
 _SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
-#: A quoted value; the closing quote is followed by a blank.
+#: A quoted value. After the closing quote, there is a blank.
 _QUOTED = re.compile(rb"(['\"]).*?\1(?=[\0- ])")
 
 
@@ -47,7 +47,7 @@ def is_whole_number(token: bytes) -> bool:
 
 
 def is_missing(token: bytes) -> bool:
-    """Return whether a token stands for a missing number: ``<NA>``, ``None``, ``null``, an empty text ..."""
+    """Return whether a token means a missing number: ``<NA>``, ``None``, ``null``, an empty text ..."""
     return token.decode(errors="replace").lower() in _MISSING
 
 
@@ -128,10 +128,10 @@ def _token_bounds(
     Returns
     -------
     bounds : (2 * columns * rows,) int32
-        start, stop, start, stop ... without quotes. Each row is checked to end at a line end. Callers must
-        compare the number of rows with the number of lines, because a row could span several lines.
+        start, stop, start, stop ... without quotes. Each row ends at a line end. Callers must compare the number
+        of rows with the number of lines, because a row can still have several lines.
     has_empty : bool
-        Whether there are empty quoted values; their bounds include the two quotes.
+        Whether there are empty quoted values. The bounds of an empty value include its two quotes.
     """
     plain, has_empty = _mask_quotes_and_comments(block, span, offset)
     bounds = find_bounds(plain)
@@ -155,9 +155,9 @@ def find_bounds(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def as_values(bounds: NDArray[np.int32], text: bytes) -> pa.Array:
-    """Return the values of a text as Arrow array of bytes. Every second element is the white space between two values.
+    """Return the values of a text as an Arrow array of bytes, without a copy of the text.
 
-    So the text is not copied.
+    Every second element is the white space between two values.
     """
     buffers = [None, pa.py_buffer(bounds), pa.py_buffer(text)]
     return pa.Array.from_buffers(pa.binary(), bounds.size - 1, buffers)
@@ -183,9 +183,10 @@ def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
 def _mask_quotes_and_comments(
     block: bytes, span: Span, offset: int
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Mask a block: comments and quotes become spaces, quoted text becomes ``x``. The length stays the same.
+    """Mask a block: replace comments and quotes by spaces, and quoted text by ``x``. The length is unchanged.
 
-    Quotes open after white space and close before it. In ``O'Neil.mrc``, the quote is a letter.
+    An opening quote follows white space, and white space follows a closing quote. In ``O'Neil.mrc``, the quote is
+    an ordinary character.
     """
     characters = np.frombuffer(block, dtype=np.uint8)
     if b"'" not in block and b'"' not in block and b"#" not in block:
@@ -215,7 +216,7 @@ def _mask_quotes_and_comments(
 def _parse_numbers(
     values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
-    """Convert values to float64, missing ones to NaN. `values` has `count` values for each column in turn."""
+    """Convert values to float64, and missing values to NaN. `values` has `count` values per column, by column."""
     try:
         return _as_floats(values)
     except pa.ArrowInvalid:
