@@ -184,7 +184,7 @@ def test_columns_of_a_table_can_be_named(tmp_path, text, given):
     [
         ({"x": "a"}, "x and y are needed"),
         ({"x": "a", "y": "b", "q": "p"}, "q is no role"),
-        ({"x": "a", "y": "z"}, r"has no column z. Name one of a, b, p"),
+        ({"x": "a", "y": "z"}, r"has no column z. Use one of a, b, p"),
     ],
 )
 def test_columns_that_do_not_exist_are_named(tmp_path, given, message):

@@ -34,9 +34,9 @@ def test_a_list_with_a_name_longer_than_any_file_has(tmp_path):
     listed = put(tmp_path, "autopick.star", star(PAIR, ("m.mrc", "a.star"), ("n.mrc", "x" * 300)))
     assert refused(listed).startswith(": 1 listed file is missing: xxx")
     listed = put(tmp_path, "coords_suffix_autopick.star", b"x" * 300)
-    assert "which do not exist" in refused(listed)
+    assert "does not exist" in refused(listed)
     listed = put(tmp_path, "set.star", b"data_\n\n_rlnTomoParticlesFile " + b"x" * 300 + b"\n")
-    assert "which do not exist" in refused(listed)
+    assert "does not exist" in refused(listed)
 
 
 @pytest.mark.parametrize("name", [".", "..", "''", "/", "MotionCorr/job002/"])
@@ -174,6 +174,6 @@ def test_imports_of_relion_are_lists(tmp_path, monkeypatch, name, suffix, conten
 def test_an_import_without_pick_files_is_refused(tmp_path):
     listed = put(tmp_path, "coords_suffix_cr.star", b"Picks/*.mrc\n")
     assert refused(listed) == (
-        ": names the micrographs Picks/*.mrc, but no pick file Picks/*_cr.star is below its folder. Pass the folder "
-        "with the pick files."
+        ": has the micrographs Picks/*.mrc, but there is no pick file Picks/*_cr.star below its folder. Pass the "
+        "folder with the pick files."
     )

@@ -285,7 +285,7 @@ def test_columns_that_cannot_apply(cli, tmp_path, monkeypatch):
     for columns, problem in (
         ("x=cx", "x and y are needed"),
         ("x=cx,y=cy,z2=p", "z2 is no role"),
-        ("x=cx,y=q", "t.csv: has no column q. Name one of cx, cy, x, p"),
+        ("x=cx,y=q", "t.csv: has no column q. Use one of cx, cy, x, p"),
         ("a=x=cx,y=cy", "a: no text table, so --columns cannot apply"),
         ("x", "it must be x=COLUMN,y=COLUMN"),
         ("x=1,x=2", "each role once"),

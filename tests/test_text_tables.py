@@ -76,7 +76,7 @@ def test_unknown_names_of_columns_are_listed(tmp_path, folder):
     with pytest.raises(InputError) as error:
         open_table(path.parent if folder else path)
     assert str(error.value) == (
-        f"{path}: has columns of unknown names (row, col, score). Say which are x and y, such as "
+        f"{path}: has columns of unknown names (row, col, score). Define x and y, for example "
         "columns='x=row,y=col'."
     )
 

@@ -1,1 +1,1 @@
-"""Pick files of many programs: one line per pick, one file or thousands, read and written back unchanged."""
+"""Read and write the pick files of many programs. The lines of picks are written unchanged."""

@@ -1,20 +1,20 @@
-"""Column maps: what the columns of a program's pick files mean.
+"""Column maps: the meaning of the columns in the pick files of a program.
 
-A column map has a function that recognises the header of a file and names each column by its role:
+A column map has a function that recognises the header of a file and returns the role of each column:
 
 ==================================  =====================================================================
 role                                meaning
 ==================================  =====================================================================
 ``x``, ``y``, ``z``                 position, in pixels; a corner if there are also ``width`` and ``height``
 ``width``, ``height``               size of the box, in pixels; half of it is added to x and y
-``shift_x``, ``shift_y``, ...       shift in pixels, which is added
+``shift_x``, ``shift_y``, ...       shift in pixels, added to the position
 ``score``                           higher is better; -999 and ``<NA>`` mean that there is none
 ``filament``                        number of the filament
 ``micrograph``                      name of the micrograph or tomogram; by default the name of the file
 ``pixel_size``                      pixel size of the positions, in angstrom
 ==================================  =====================================================================
 
-Other columns keep their names, and become columns of the table.
+Columns without a role become columns of the table, with unchanged names.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
 
-    #: Returns the header of a file that begins with these bytes, None if the file is of another format.
+    #: Returns the header of a file that begins with these bytes, or None if the file has another format.
     Recognise = Callable[[bytes, Path], "Header | None"]
-    #: Returns the columns of a complete file by role, as arrays, None if the file is of another format.
+    #: Returns the columns of a complete file as arrays, by role, or None if the file has another format.
     Parse = Callable[[bytes, Path], Mapping[str, Any] | None]
-    #: Factors from the stored coordinates to pixels, one per axis, and the pixel size, which may be unknown.
+    #: One factor per axis that converts stored coordinates to pixels, and the pixel size (None if unknown).
     Scale = tuple[tuple[float, ...], float | None]
-    #: Returns the scale of the picks in a file that are in the named tomogram, and the table of tomograms that has it.
+    #: Returns the scale of a file's picks in a tomogram, and the table of tomograms with this scale. The text is the
+    #: name of the tomogram.
     FindScale = Callable[[TomogramTables, Path, str], tuple[Scale, Path | None]]
 
 ROLES = frozenset(
@@ -57,18 +58,18 @@ PIXEL_SIZE_2D, PIXEL_SIZE_3D = "rlnMicrographPixelSize", "rlnTomoTiltSeriesPixel
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a pick file. Files of one program usually share one.
+    """The columns of a pick file. Files of the same program usually have equal layouts.
 
     Attributes
     ----------
     map : str
         Name of the column map.
     columns : tuple of str
-        The role of each column, or its name if it has no role; empty for columns that are not read.
+        The role of each column. Columns without a role have their name. Columns that are not read are empty.
     delimiter : str
-        Between the columns; empty for any number of blanks.
+        Text between two columns. Empty means any number of blanks.
     scale : tuple of float
-        Factors from the stored coordinates to pixels, one per axis.
+        One factor per axis that converts stored coordinates to pixels. Empty if they are in pixels.
     pixel_size : float or None
         Pixel size of the positions in angstrom, if the format fixes it.
     text : tuple of str
@@ -84,7 +85,7 @@ class Layout:
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """Columns that have no role."""
+        """Columns without a role."""
         return tuple(name for name in self.columns if name and name not in ROLES)
 
     @property
@@ -107,35 +108,35 @@ def _never(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """A format with one pick per line, or with picks in a document that is read as a whole.
+    """A format of pick files. Files have one pick per line, or are documents such as JSON that are read as a whole.
 
     Attributes
     ----------
     name : str
-        Of the format, for messages.
+        Name of the format, for messages.
     extensions : tuple of str
-        In lower case, with the dot.
+        File extensions in lower case, with the dot.
     recognise : function
     expected : str
-        What such a file looks like. If not empty, a file with the extension must be in this format.
+        Description of a valid file, for messages. If not empty, all files with the extension must have this format.
     star : bool
-        Whether the file is in STAR format, in which other blocks can follow the picks.
+        Whether the format is STAR. In a STAR file, other blocks can follow the picks.
     helix : bool
-        Whether lines that begin with ``#helix`` begin a new filament.
+        Whether a line that begins with ``#helix`` starts a new filament.
     parse : function, optional
-        Reads a document. Lines are not looked for.
+        Reads a document. Formats with one pick per line have none.
     find_elements : function, optional
-        Returns the start and stop byte of each pick of a document. Without it, the format is read only.
+        Returns the start and stop byte of each pick of a document. Without this function, documents are read only.
     numbered : bool
-        Whether the column with tomograms has their numbers.
+        Whether tomograms have numbers instead of names.
     find_scale : function, optional
-        Finds the scale of picks that depends on their tomogram.
+        Returns the scale of picks. Only for formats with a scale that depends on the tomogram.
     shifts : tuple of str
         Names of the shifts, for messages.
     pixel_size : str
-        Where files have the pixel size of their positions, for messages.
+        Column or other source of the pixel size in the files, for messages.
     by_run : bool
-        Whether each tomogram has its own folder, with files of the same names.
+        Whether each tomogram has a folder, and the files in these folders have the same names.
     """
 
     name: str
@@ -177,17 +178,17 @@ def star_map(
     ----------
     name : str
     roles : mapping of str to str
-        Role of each label. The label has no leading underscore.
+        Role of each label. Labels have no leading underscore.
     needs : sequence of str
-        Roles or labels that a table of this format has.
+        Roles or labels that a table of this format must have.
     refuses : sequence of str
-        Labels that it does not have.
+        Labels that a table of this format must not have.
     block : str, optional
-        Name of its block, without ``data_``; by default any.
+        Name of the block with the table, without ``data_``. By default, any block.
     pixel_size : float, optional
-        Of the positions, if fixed.
+        Pixel size of the positions, if the format fixes it.
     numbered : bool
-        Whether the column with tomograms has their numbers.
+        Whether tomograms have numbers instead of names.
     """
 
     def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
@@ -219,7 +220,7 @@ def number_map(
     counts: Sequence[int],
     expected: str = "",
 ) -> ColumnMap:
-    """Return the column map of files without a header, whose lines have one of these counts of numbers."""
+    """Return the column map of files without a header. Each line has only numbers. `counts` are the valid counts."""
 
     def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
         values = first_row(head).split()
@@ -231,7 +232,10 @@ def number_map(
 
 
 def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the role of each label, else the label. Of several labels with a role, the first in `roles` has it."""
+    """Replace each label by its role. Labels without a role stay.
+
+    If several labels have the same role, only the first of them in `roles` is replaced.
+    """
     label_of: dict[str, str] = {}
     for label, role in roles.items():
         if label in labels:
@@ -241,7 +245,7 @@ def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ..
 
 
 def _without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
-    """Return the columns with "" for those whose first value is ``<NA>``, except positions, boxes and the score."""
+    """Replace roles by "" if the first value of the column is ``<NA>``. Positions, boxes and the score stay."""
     if len(values) != len(columns) or b"<NA>" not in values:
         return columns
     return tuple(
@@ -255,7 +259,7 @@ def centre(
 ) -> NDArray[np.float64]:
     """Return the centres along one axis, in pixels: (n,) float64.
 
-    `values` are the columns by role. Half of a box is added to its corner, and shifts are added.
+    `values` are the columns by role. The centre is the position, plus half the size of a box, plus the shift.
     """
     centres = values["xyz"[axis]]
     if layout.scale:

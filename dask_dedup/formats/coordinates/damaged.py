@@ -1,4 +1,4 @@
-"""Errors about files of a folder that no format recognises: damaged pick files, or a folder without pick files."""
+"""Errors about folders with damaged pick files, and about folders without pick files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.folder import PickPath
     from dask_dedup.formats.coordinates.pick_file import PickFile
 
-#: Number of values of a particle in EM motive lists, as in the header.
+#: Bytes in the header of EM motive lists: the number 20 of values per particle, in both byte orders.
 _MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
 
 
@@ -30,15 +30,17 @@ def check_unread(
     opened: Sequence[PickFile],
     unknown: Sequence[PickPath],
 ) -> None:
-    """Check that no file named like the pick files of a folder is damaged.
+    """Check that no pick file of a folder is damaged.
 
-    Damaged are files of an `unknown` format, unless they are whole files of another kind, and files that end
-    within a header that no other file has.
+    Only files with the extension and suffix of the folder's pick files are checked. Such a file is damaged if
+
+    - its format is unknown (it is in `unknown`) and it is no complete file of another kind, or
+    - it ends within its header, and no other file has this header.
 
     Raises
     ------
     InputError
-        If there is such a file.
+        If a file is damaged.
     """
     picks = [(file.pick_path, file.layout) for file in opened if file.layout and file.spans]
     kinds = {_kind_of(path): path for path, _ in picks}
@@ -70,7 +72,7 @@ def _read(file: PickPath) -> bytes:
 
 
 def _fault(file: PickPath) -> str:
-    """Return what is wrong inside a file, if that is known."""
+    """Return the known fault of a damaged file as the end of a sentence, or an empty text."""
     content, extension = _read(file), file.path.suffix.lower()
     if extension == ".star" and b"loop_" not in content:
         return ", as it has no loop_"
@@ -86,7 +88,7 @@ def _fault(file: PickPath) -> str:
 
 
 def _is_of_other_kind(file: PickPath) -> bool:
-    """Return whether a file is a whole STAR table without positions, JSON without picks, or an EM image."""
+    """Return whether a file is a complete STAR table without positions, JSON without picks, or an EM image."""
     content, extension = _read(file), file.path.suffix.lower()
     if extension == ".star":
         loops = star_loops(content + b"\n")
@@ -102,7 +104,7 @@ def _is_of_other_kind(file: PickPath) -> bool:
 
 
 def no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
-    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
+    """Return the error for a folder without picks. `empty` is the number of empty files in `found`."""
     if found and empty == len(found):
         return InputError(
             f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."

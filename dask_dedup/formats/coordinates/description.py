@@ -1,4 +1,4 @@
-"""Describe what pick files have: formats, positions, scores, shifts, pixel sizes. Other tables have none of these."""
+"""Describe pick files: formats, positions, scores, shifts, pixel sizes. For other tables, results are empty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
 
 IN_ANGSTROM = "positions in angstrom"
-#: What the formats call their score, if it is not the column of RELION.
+#: Name of the score in each format, except for formats with RELION's column.
 _SCORE_NAMES = {
     CBOX.name: "confidence (CBOX)",
     CBOX_OLD.name: "confidence (CBOX)",
@@ -37,15 +37,15 @@ _SCORE_NAMES = {
     "EM motive list": "score of the EM motive list",
 }
 _RELION_SCORES = ("RELION STAR", "RELION annotations", "Warp template matching")
-#: Boxes below this confidence are counted.
+#: crYOLO's default threshold for the confidence of boxes.
 _THRESHOLD = 0.5
 
 
 def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:
     """Describe a table of picks in one line: format, micrographs, meaning of the positions, range of the scores.
 
-    Return an empty text for other tables. `known` has the number of micrographs with picks, and the least and
-    greatest score.
+    Return an empty text for other tables. `known` is the number of micrographs with picks, the minimum score and the
+    maximum score.
 
     Examples
     --------
@@ -72,20 +72,20 @@ def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str
 
 
 def _layouts(table: ParticleTable) -> tuple[Layout, ...]:
-    """Return the layouts of pick files. Other tables have none."""
+    """Return the layouts of pick files. Return () for other tables."""
     layouts: tuple[Layout, ...] = table.detail.layouts if table.format == "coordinates" else ()
     return layouts
 
 
 def has_scores(table: ParticleTable) -> bool:
-    """Return False for pick files of a format without scores. Their score column is empty."""
+    """Return whether a table can have scores. Return False for pick files in a format without scores."""
     return table.format != "coordinates" or any(
         "score" in layout.columns for layout in _layouts(table)
     )
 
 
 def score_label(table: ParticleTable, column: str | None) -> str:
-    """Return the name of a score column as the files of a table have it, or an empty text without scores.
+    """Return the name that the score column has in the files of a table. Without scores, return an empty text.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def score_label(table: ParticleTable, column: str | None) -> str:
 
 
 def _positions(table: ParticleTable) -> str:
-    """Describe what the positions are, by the first file with picks."""
+    """Describe the positions in the first file with picks."""
     detail: CoordinatesDetail = table.detail
     layout = detail.layouts[0]
     if any(layout.scale):
@@ -122,7 +122,7 @@ def _positions(table: ParticleTable) -> str:
 
 
 def shifts_of(table: ParticleTable) -> tuple[str, ...]:
-    """Return the names of the shifts in pick files that are added to positions when the files are read."""
+    """Return the names of the shifts in pick files that are added to positions."""
     if table.format != "coordinates" or not table.detail.adds_shifts:
         return ()
     names: dict[str, None] = {}
@@ -133,7 +133,7 @@ def shifts_of(table: ParticleTable) -> tuple[str, ...]:
 
 
 def pixel_size_source(table: ParticleTable) -> str:
-    """Return where the pixel size of the positions comes from, if pick files have it. Else return an empty text."""
+    """Return the source of the pixel size in pick files, or an empty text if they have no pixel size."""
     sources: dict[str, None] = {}
     for layout in _layouts(table):
         if layout.pixel_size == 1.0 or layout.map == COPICK.name:
@@ -144,14 +144,17 @@ def pixel_size_source(table: ParticleTable) -> str:
 
 
 def is_binned(table: ParticleTable) -> bool:
-    """Return whether pick files have positions in pixels of binned tomograms of an unknown pixel size."""
+    """Return whether positions in pick files are in pixels of binned tomograms with an unknown pixel size."""
     return any(
         layout.map == ANNOTATIONS.name and not layout.pixel_size for layout in _layouts(table)
     )
 
 
 def names_of_files(table: ParticleTable) -> list[str] | None:
-    """Return the micrographs of pick files that are named by the files or their list. Other tables have None."""
+    """Return the micrograph names from file names or the list of pick files.
+
+    Return None for other tables, and for pick files with a column of micrographs.
+    """
     if table.format != "coordinates":
         return None
     detail: CoordinatesDetail = table.detail
@@ -161,21 +164,21 @@ def names_of_files(table: ParticleTable) -> list[str] | None:
 
 
 def named_files(table: ParticleTable) -> list[str]:
-    """Return the pick files of an input whose path does not name them. See `NamedFiles`. Other inputs have none."""
+    """Return the pick files of a `NamedFiles` input. Return [] for other inputs."""
     if table.format != "coordinates" or not table.detail.named:
         return []
     return [member.path for member in table.detail.members]
 
 
 def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
-    """Return notes about what was ignored in an input of picks, and warnings about its picks."""
+    """Return notes about ignored files in an input of picks, and warnings about its picks."""
     if table.format != "coordinates":
         return [], []
     return [f"{table.path}: {note}" for note in table.detail.notes], _find_warnings(table)
 
 
 def _find_warnings(table: ParticleTable) -> list[str]:
-    """Return a warning if a table has boxes below the threshold that crYOLO applies to its other output."""
+    """Return a list with one warning if a table has boxes below crYOLO's default threshold, else []."""
     detail: CoordinatesDetail = table.detail
     if not {layout.map for layout in detail.layouts} & {CBOX.name, CBOX_OLD.name}:
         return []
@@ -192,6 +195,6 @@ def _find_warnings(table: ParticleTable) -> list[str]:
     if folders:
         advice = f"{folders}, which crYOLO wrote with its threshold, or {advice}"
     return [
-        f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold "
-        f"all boxes. To leave out those below crYOLO's threshold, pass {advice}."
+        f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files contain "
+        f"all boxes. To leave out boxes below crYOLO's threshold, pass {advice}."
     ]

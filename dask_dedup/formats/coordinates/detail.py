@@ -1,4 +1,4 @@
-"""What is known of the files of a table of picks."""
+"""Details of the files of a table of picks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Member:
     ----------
     path : str
     name : str
-        Its path in the output.
+        Path of the file in the output.
     micrograph : str
-        Used if the file has no column with micrographs.
+        Name of the micrograph. Used if the file has no column with micrographs.
     layout : int
-        Index of its layout.
+        Index of the file's layout, or -1 for a file without picks.
     bytes, rows : int
     start, stop : int
-        Byte range of the lines with picks; equal if there are none.
+        Byte range of the lines with picks. Equal without picks.
     """
 
     path: str
@@ -46,25 +46,25 @@ class CoordinatesDetail:
     Attributes
     ----------
     members : tuple of Member
-        In the order of their names.
+        The pick files.
     layouts : tuple of Layout
     lists : tuple of PickList
     tomograms : bool
         Whether the picks are in tomograms.
     tree : str
-        Name of the output folder for the files; empty for a single file.
+        Name of the output folder for the files. Empty for a single file.
     notes : tuple of str
-        What was ignored.
+        Notes about ignored files.
     names : tuple of (str, str)
-        Names of micrographs, by the number that stands for them in the files.
+        Number and name of each tomogram, if the files have numbers.
     writable : bool
         Whether the files can be written.
     named : bool
-        Whether the files are named one by one: the path of the table is no path.
+        Whether the input is `NamedFiles`. In this case, the table's `path` is not a path.
     adds_shifts : bool
         Whether shifts in the files are added to positions.
     companions : tuple of (str, str)
-        Path of each file that the pick files cannot be read without, and what follows the name of its copy.
+        Paths of other files that are needed to read the pick files, and the ends of the names of their copies.
     """
 
     members: tuple[Member, ...]

@@ -1,4 +1,4 @@
-"""Find out whether an input is a table of picks."""
+"""Detect whether an input is a table of picks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dask_dedup.formats.parquet.footer import SUFFIXES
 from dask_dedup.storage.files import list_names
 from dask_dedup.storage.walk import FoundFile, walk
 
-#: A folder is searched to this depth, until this many pick files are found, and for so many seconds.
+#: Limits for the search of a folder: depth, number of pick files, seconds.
 _DEPTH, _FILES, _SECONDS = 8, 1000, 30
-#: Names that only lists of pick files, and tables of other programs than RELION, have.
+#: Labels that occur only in lists of pick files and in tables of other programs than RELION.
 _NAMES = re.compile(
     rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|data_stopgap_motivelist)\b",
     re.MULTILINE,
@@ -27,7 +27,7 @@ _NAMES = re.compile(
 def detect(path: Path, *, folder: bool) -> str | None:
     """Return the format of an input of picks: ``coordinates`` or ``optimisation_set``. Return None for other inputs.
 
-    Picks are a pick file, a list of pick files, or a folder that has pick files and no Parquet files.
+    Inputs of picks are pick files, lists of pick files, and folders with pick files but without Parquet files.
     """
     if folder:
         return "coordinates" if _holds_picks(path) else None
@@ -43,8 +43,8 @@ def detect(path: Path, *, folder: bool) -> str | None:
 
 
 def _holds_picks(folder: Path) -> bool:
-    """Return whether a folder has pick files, and no Parquet files."""
-    # The names in the folder alone spare a listing of a data set in an object store.
+    """Return whether a folder has pick files and no Parquet files."""
+    # If the names in the folder suffice, a data set in an object store is not listed completely.
     names = list_names(folder)
     if any(map(_is_parquet, names)):
         return False
@@ -60,7 +60,7 @@ def _holds_picks(folder: Path) -> bool:
 
 
 def _is_parquet(name: str) -> bool:
-    """Return whether a file or folder name is one of a Parquet data set."""
+    """Return whether the name of a file or folder belongs to a Parquet data set."""
     return name.endswith(SUFFIXES) or "=" in name or "_delta_log" in name
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are the picks of one picker."""
+"""Find the pick files of a folder, and check that they are from one picker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Folders below an input are searched to this depth.
 _DEPTH = 8
-#: Files of Gautomatch and RELION that hold other picks, or none.
+#: Files of Gautomatch and RELION without picks, or with picks that these programs rejected.
 _IGNORED = re.compile(
     r".*_rejected\.\w+|job\.star|.*_pipeline\.star|.*_model\.star|run\.(out|err|txt)"
     r"|note\.txt|readme\w*\.\w+|licen[cs]e\w*\.\w+",
@@ -39,9 +39,9 @@ class PickPath:
     ----------
     path : Path
     name : str
-        Its path below the input, with ``/``.
+        Path of the file below the input, with ``/``.
     micrograph : str
-        Name of its micrograph or tomogram.
+        Name of the micrograph or tomogram.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class PickPath:
 
 
 def suffix_of(name: str) -> str:
-    """Return what a program appended to the name of a micrograph, such as ``_autopick``.
+    """Return the suffix that a program appended to the name of a micrograph, such as ``_autopick``.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def suffix_of(name: str) -> str:
 
 
 def micrograph_of(name: str) -> str:
-    """Return the micrograph of a pick file: its path below the input, without suffix and extension.
+    """Return the micrograph of a pick file: the name of the file, with sub-folders, without suffix and extension.
 
     Examples
     --------
@@ -74,13 +74,13 @@ def micrograph_of(name: str) -> str:
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file name, with sub-folders, is one of a program's files that hold other picks or none."""
+    """Return whether a file is one of a program's files that are never read. `name` includes sub-folders."""
     *folders, last = name.split("/")
     return bool(_IGNORED.fullmatch(last)) or not _IGNORED_FOLDERS.isdisjoint(folders)
 
 
 def find_files(folder: Path) -> tuple[list[PickPath], list[PickPath], list[str]]:
-    """Find the files that can be pick files: those in a folder, those in its sub-folders, and notes."""
+    """Find the files that can be pick files. Return files in the folder, files in its sub-folders, and notes."""
     files, notes = choose_files(walk(folder, _DEPTH))
     here = [file for file in files if "/" not in file.name]
     return here, [file for file in files if "/" in file.name], notes
@@ -92,8 +92,8 @@ def choose_files(found: Iterable[FoundFile]) -> tuple[list[PickPath], list[str]]
     Raises
     ------
     InputError
-        If a file or folder cannot be used: it cannot be read, is no regular file, its name has a line
-        break, or two names differ only by case.
+        If a file or folder cannot be used: it cannot be read, it is not a regular file, its name has a line
+        break, or two names differ only by upper and lower case.
     """
     files: list[PickPath] = []
     ignored: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def _check_case(files: Sequence[PickPath]) -> None:
 
 
 def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str]) -> None:
-    """Check that the pick files in the sub-folders of a folder are those of one picker.
+    """Check that all pick files in the sub-folders of a folder are from the same picker.
 
     `formats` are the formats of `files`.
     """
@@ -147,7 +147,7 @@ def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str
         note = " with the scores" if cryolo[0] == "CBOX" else ""
         others = " or ".join(str(folder / name) for name in cryolo[1:])
         raise InputError(
-            f"{folder}: holds the same picks in several formats ({', '.join(cryolo)}). Pass one of its folders: "
+            f"{folder}: contains the same picks in several formats ({', '.join(cryolo)}). Pass one of its folders: "
             f"{best}{note}, or {others}."
         )
     if len(of_folder) > 1:
@@ -159,7 +159,7 @@ def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str
 
 
 def _check_names(folder: Path, files: Sequence[PickPath]) -> None:
-    """Check that the pick files of all tomograms have one name."""
+    """Check that the pick files of all tomograms have the same file name."""
     names = sorted({file.path.name for file in files})
     if len(names) > 1:
         first = next(file for file in files if file.path.name == names[0])
@@ -171,9 +171,9 @@ def _check_names(folder: Path, files: Sequence[PickPath]) -> None:
 
 
 def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str | None]) -> None:
-    """Check that the pick files of a folder have one format, and each micrograph has one file.
+    """Check that all pick files of a folder have the same format, and that each micrograph has one file.
 
-    `formats` are the formats of `files`, None for empty files.
+    `formats` are the formats of `files`. The format of an empty file is None.
     """
     counts = Counter(name for name in formats if name)
     if len(counts) > 1:
@@ -198,7 +198,7 @@ def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str |
                 each for each in (suffix_of(other.name), suffix_of(file.name)) if each
             )
             what = f"{other.path.name} and {file.path.name}"
-            way_out = "Put them into two folders"
+            advice = "Put them into two folders"
             if len(suffixes) > 1:
-                way_out += f", one for {' and one for '.join(suffixes)}"
-            raise InputError(f"{folder}: has two pick files for one micrograph: {what}. {way_out}.")
+                advice += f", one for {' and one for '.join(suffixes)}"
+            raise InputError(f"{folder}: has two pick files for one micrograph: {what}. {advice}.")

@@ -1,4 +1,4 @@
-"""Combine pick files that were named one by one, as a shell does with ``CBOX/*.cbox``, into one input."""
+"""Combine several pick files of the same picker into one input. A shell expands ``CBOX/*.cbox`` to such files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats.coordinates.column_map import ColumnMap
 
-#: What a file is: picks that name their micrographs, picks that do not, or no picks. Other files are "".
+#: Kinds of pick files: with the names of micrographs in the file, without them, and without picks. Other files are "".
 _NAMED, _UNNAMED, _EMPTY = "named", "unnamed", "empty"
 
 
 class _Kind(NamedTuple):
-    """Folder, suffix and extension of a pick file that does not name its micrograph."""
+    """Folder, suffix and extension of a pick file."""
 
     folder: Path
     suffix: str
@@ -36,7 +36,7 @@ class _Kind(NamedTuple):
 
 
 class GroupedInput(NamedTuple):
-    """An input of a run, and which of the named paths it stands for (ordinals from 0)."""
+    """An input of a run, and the indices of the paths that were combined into this input."""
 
     path: str | Path
     ordinals: tuple[int, ...]
@@ -47,10 +47,12 @@ def group_files(
     names: Mapping[str, str] | None = None,
     params: DedupParams | None = None,
 ) -> list[GroupedInput]:
-    """Replace pick files of one folder with one suffix by one input: a pattern that only they match, or `NamedFiles`.
+    """Combine pick files with the same folder, suffix and extension into one input.
 
-    Only files that do not name their micrographs are replaced. Files that `names` or the parameter `columns` names
-    stay. A pattern of other files than pick files is replaced by these files.
+    - The new input is a pattern if only these files match the pattern, else `NamedFiles`.
+    - Files that contain the names of their micrographs are not combined.
+    - Files in `names` or in the parameter `columns` are not combined.
+    - A pattern for other files than pick files is replaced by these files.
 
     Examples
     --------
@@ -79,7 +81,7 @@ def _is_apart(path: str, names: Mapping[str, str], params: DedupParams | None) -
 
 
 def _expand(path: str | Path, apart: set[str]) -> Sequence[str | Path]:
-    """Return the files that match a pattern, unless all are pick files, which are one input."""
+    """Return the files that match a pattern. If all of them are pick files, return the pattern."""
     if str(path) in apart or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
         return [path]
     _, found = matches(Path(path))
@@ -94,7 +96,7 @@ def _expand(path: str | Path, apart: set[str]) -> Sequence[str | Path]:
 def _find_groups(
     paths: Sequence[str | Path], maps: Sequence[ColumnMap]
 ) -> dict[str, str | NamedFiles]:
-    """Map each file that is to be replaced to the input that replaces it."""
+    """Map each file that is combined with others to the new input."""
     kinds = [_kind_of(path) for path in paths]
     beside = Counter((kind.folder, kind.extension) for kind in kinds if kind)
     members: dict[_Kind, list[str]] = {}
@@ -110,7 +112,7 @@ def _find_groups(
         if what in (_UNNAMED, _EMPTY):
             members.setdefault(kind, []).append(str(path))
             have_picks |= {kind} if what == _UNNAMED else set()
-    for kind, path in ignored:  # opening the others says what is ignored
+    for kind, path in ignored:  # these files join an input, which then has a note about them
         others = (each for each in have_picks if each[::2] == kind[::2])
         members.get(min(others, default=kind), []).append(path)
     groups: dict[str, str | NamedFiles] = {}
@@ -144,7 +146,7 @@ def _resolved(folder: Path) -> Path:
 
 
 def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
-    """Return what a file is: `_NAMED`, `_UNNAMED`, `_EMPTY` or, if it is no pick file or cannot be read, ""."""
+    """Return the kind of a file: `_NAMED`, `_UNNAMED` or `_EMPTY`. Return "" for other and unreadable files."""
     if not path.is_file():  # opening a FIFO waits for its writer
         return ""
     try:
@@ -157,7 +159,7 @@ def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
                 columns = found[1]
                 return _NAMED if "micrograph" in columns else _UNNAMED
             header = recognise(head, path, maps)
-    except (OSError, ValueError):  # opening the input reports it
+    except (OSError, ValueError):  # the error is raised again when the input is opened
         return ""
     if header is None:
         return ""

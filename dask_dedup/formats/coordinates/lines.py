@@ -1,7 +1,7 @@
-"""Lines of pick files: where tables begin, which lines are picks, and where the picks of a file begin and end.
+"""Lines of pick files: find the start of tables, the lines with picks, and the end of the picks.
 
-A file has a header, lines, and a tail. A line is a pick unless it is blank or a comment (``#``). Lines
-that are no picks are copied to kept and rejected files alike.
+A file has a header, lines, and a tail. A line is a pick unless it is blank or a comment (``#``). Other lines are
+copied to the kept and to the rejected file.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Most bytes of a slice. A larger file has several.
+#: Maximum size of a slice. A larger file has several slices.
 SLICE_BYTES = 8 * 2**20
 #: A file with a longer line is no pick file.
 LONGEST_LINE = 2**20
 
 _NEWLINE, _SPACE, _COMMENT = ord("\n"), ord(" "), ord("#")
-#: A line that ends a STAR table: a block, or a label with one value at most. A row has more.
+#: A line that ends a STAR table: the start of a block, or a label with at most one value. Rows have more values.
 _STRUCTURE = re.compile(
     rb"^[ \t]*(?:data_\S*|loop_|_\S+(?:[ \t]+(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#]\S*))?)[ \t]*(?:#[^\n]*)?\r?$",
     re.MULTILINE | re.IGNORECASE,
 )
 
-#: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
+#: The start of a ``data_`` block with one table: name and labels. The rows follow.
 _LOOP = re.compile(
     rb"[ \t]*data_(\S*)(?:[ \t][^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
     rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
     re.IGNORECASE,
 )
 _LABELS = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
-#: Bytes at the beginning of a file that show its format.
+#: The format is detected from this many bytes at the beginning of a file.
 HEAD_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Complete lines of a file, as a byte range, and the number of picks in them."""
+    """Byte range of complete lines of a file, and the number of picks in these lines."""
 
     start: int
     stop: int
@@ -59,7 +59,7 @@ class Span:
 
 
 def read_head(path: Path) -> bytes:
-    """Read the beginning of a file, which shows its format."""
+    """Read the first bytes of a file, from which its format is detected."""
     with opening(path), open_to_read(path) as file:
         return file.read(HEAD_BYTES)
 
@@ -69,7 +69,7 @@ def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
     """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
     found = []
     lower, start = head.lower(), 0
-    # A search for the whole pattern would try every row.
+    # A search for the complete pattern would be tried at every row.
     while (start := lower.find(b"data_", start)) >= 0:
         line = head.rfind(b"\n", 0, start) + 1
         loop = _LOOP.match(head, line) if not head[line:start].strip() else None
@@ -81,7 +81,7 @@ def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
 
 
 def first_row(head: bytes, start: int = 0) -> bytes:
-    """Return the first line at or after byte `start` that is neither blank nor a comment, without its blanks."""
+    """Return the first line from byte `start` on that is not blank and not a comment. Outer blanks are removed."""
     while start < len(head):
         stop = head.find(b"\n", start) + 1 or len(head)
         line = head[start:stop].strip()
@@ -92,7 +92,7 @@ def first_row(head: bytes, start: int = 0) -> bytes:
 
 
 def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Find the lines of a block, and which of them are picks.
+    """Find the lines of a block, and the lines that are picks.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     starts = np.empty_like(stops)
     starts[:1] = 0
     starts[1:] = stops[:-1]
-    # The first character of each line that is no blank; that of a later line if the line is blank.
+    # For each line, the index of the first character that is no blank. For a blank line, this is in a later line.
     dark = np.flatnonzero(characters > _SPACE)
     index = np.searchsorted(dark, starts)
     if index.size and index[-1] == dark.size:
@@ -129,7 +129,7 @@ def check_text(block: bytes, name: str | Path) -> None:
 
 
 def cut_table(text: bytes) -> bytes:
-    """Return the rows at the beginning of `text`, up to the end of the STAR table."""
+    """Return the rows of a STAR table. `text` begins with the rows, and can continue after the table."""
     end = _STRUCTURE.search(text) if b"_" in text else None
     return text[: end.start()] if end else text
 
@@ -156,7 +156,7 @@ def find_spans(
     Parameters
     ----------
     file : file
-        Its position is after `head`.
+        The open file. Its position is after `head`.
     head : bytes
         The first bytes of the file, at most `SLICE_BYTES`.
     start : int
@@ -164,7 +164,7 @@ def find_spans(
     star : bool
         Whether a line such as ``data_name`` or ``_label`` ends the picks.
     whole : bool
-        Whether the file must not have several spans.
+        Whether the file must have a single span.
     """
     spans: list[Span] = []
     offset, block = start, head[start:]
@@ -176,7 +176,7 @@ def find_spans(
             block += rest
             if not whole and rest and not rest.endswith(b"\n") and len(rest) == LONGEST_LINE:
                 raise InputError(
-                    f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes, so these are no picks. Leave the "
+                    f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes, so this is no pick file. Leave the "
                     "file out, or export the picks again."
                 )
         check_text(block, file.name)
@@ -216,13 +216,13 @@ def read_span(path: Path, start: int, stop: int) -> bytes:
 
 
 def read_picks(path: Path, start: int, stop: int) -> bytes:
-    """Read the lines of a byte range that are picks. Each ends with a newline."""
+    """Read the picks in a byte range of a file, as lines. Each line ends with a newline."""
     block = read_span(path, start, stop)
     return pick_lines(block, *find_lines(block))
 
 
 def number_lines(path: Path, start: int, block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number, from 1, and the text of each pick of a block that begins at byte `start`."""
+    """Yield the line number in the file, from 1, and the text of each pick of a block. It begins at byte `start`."""
     before = read_span(path, 0, start).count(b"\n") if start else 0
     starts, is_pick = find_lines(block) if block else (np.empty(0, int), np.empty(0, bool))
     for number, (line, pick) in enumerate(

@@ -1,4 +1,4 @@
-"""An input that is some of the pick files in a folder."""
+"""An input that has only some pick files of a folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class NamedFiles(str):
-    """Pick files that are one input. As text, it is a pattern that they match, and their number.
+    """Pick files that are one input. As text, it is a pattern that matches the files, and their number.
 
     Attributes
     ----------
     folder : Path
-        Output names are relative to it.
+        Output names are relative to this folder.
     files : tuple of str
     """
 
@@ -27,7 +27,7 @@ class NamedFiles(str):
 
     @classmethod
     def of(cls, text: str, folder: str | Path, files: Sequence[str | Path]) -> Self:
-        """Return the input `text`, which is these files."""
+        """Return the input with the text `text` and these files."""
         self = cls(text)
         self.folder, self.files = at(folder), tuple(map(str, files))
         return self

@@ -1,7 +1,8 @@
-"""Optimisation sets of RELION tomography: a STAR file that names the particles, the tomograms and other files.
+"""Optimisation sets of RELION tomography: a STAR file with the paths of particles, tomograms and other files.
 
-The particles are read and written as a STAR table. Kept and rejected particles get a new set each, with the other
-entries of the input's set. RELION writes paths from the project folder, and WarpTools from the set's own folder.
+The particles are read and written as a STAR table. For kept and for rejected particles, a new set is written. All
+other entries are copied from the set of the input. In sets of RELION, paths are relative to the project folder. In
+sets of WarpTools, paths are relative to the folder of the set.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.base import Fragment
 
 PARTICLES = "rlnTomoParticlesFile"
-#: A label with its value; labels of a loop have a number or nothing.
+#: A label with a value. Labels of a loop have a number or no value.
 _ITEM = re.compile(rb"^[ \t]*_(rlnTomo\w+File)[ \t]+([^\s#]\S*)", re.MULTILINE)
 _FILES = re.compile(r"rlnTomo\w+File")
 _VALUE = re.compile(rb"\S+")
@@ -36,15 +37,15 @@ _VALUE = re.compile(rb"\S+")
 
 @dataclass(frozen=True, slots=True)
 class SetDetail:
-    """The particles of a set and the paths in it.
+    """The particle table of a set, and the paths in the set.
 
     Attributes
     ----------
     particles : ParticleTable
     entries : tuple of (str, int, int)
-        Label, first byte and byte after the last one of each path.
+        Label, start byte and stop byte of each path.
     folder : str
-        The folder that paths are relative to.
+        Folder to which the paths are relative.
     """
 
     particles: ParticleTable
@@ -58,23 +59,23 @@ def is_set(head: bytes) -> bool:
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
-    """Open the particles that a set names."""
+    """Open the particle table of a set."""
     text, info = read_whole(path)
     entries = _find_entries(text)
     span = next(((start, stop) for label, start, stop in entries if label == PARTICLES), None)
     target = _unquoted(text[slice(*span)]) if span else ""
     if not target:
         raise InputError(
-            f"{path}: names no particles ({PARTICLES}). Pass the particles themselves."
+            f"{path}: has no path of particles ({PARTICLES}). Pass the particle file instead."
         )
     folders = [path.absolute().parent, *path.absolute().parents, Path.cwd()]
     folder = next((each for each in folders if is_file(each / target)), None)
-    if folder is None and is_file(folders[0] / Path(target).name):  # moved with its particles
+    if folder is None and is_file(folders[0] / Path(target).name):  # the set was moved
         folder, target = folders[0], Path(target).name
     if folder is None:
         raise InputError(
-            f"{path}: names the particles {target}, which do not exist. The path is relative to the project folder "
-            "or to that of the set. Put the file there, or pass the particles themselves."
+            f"{path}: the particle file {target} does not exist. Its path is relative to the project folder or to the "
+            "folder of the set. Put the file there, or pass the particle file instead."
         )
     particles = star.open_table(folder / target, source)
     return replace(
@@ -87,7 +88,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def _find_entries(text: bytes) -> list[tuple[str, int, int]]:
-    """Return the label and the byte range of each path in a set, whether it is a loop or a list of items."""
+    """Return the label and the byte range of each path in a set. A set can be a loop or a list of labels."""
     entries = [(item[1].decode(), item.start(2), item.end(2)) for item in _ITEM.finditer(text)]
     entries = [each for each in entries if not text[each[1] :].startswith(b"#")]
     for _, labels, start in star_loops(text):
@@ -117,7 +118,7 @@ def read_text(
 
 
 def _particles(table: ParticleTable) -> ParticleTable:
-    """Return the table of the particles, with the columns of `table`."""
+    """Return the particle table of a set, with the columns of `table`."""
     detail: SetDetail = table.detail
     return replace(detail.particles, stored_schema=table.stored_schema)
 
@@ -136,27 +137,28 @@ def assemble(
     folder: Path,
     name: str,  # noqa: ARG001
 ) -> list[OutputFile]:
-    """Write the particles under their own name."""
+    """Write the particles to a file with the name of the input's particle file."""
     particles = _particles(table)
     return star.assemble(particles, parts, rows, folder, Path(particles.path).name)
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
-    """Write the set that names the new particles, which will be in the folder `final`.
+    """Write a set for the new particle file. After the run, both files are in the folder `final`.
 
-    Paths are relative to the project folder if they were and it contains `final`, else absolute.
+    The new paths are relative to the project folder if the old paths were, and if the project folder contains
+    `final`. Else the new paths are absolute.
     """
     detail: SetDetail = table.detail
-    # The set itself: the path of the table may be relative to another folder.
-    own, home = at(table.files[-1].path), final.absolute()
-    text = read_bytes(own)
+    # `table.path` may be relative to another working folder.
+    old_set, output_folder = at(table.files[-1].path), final.absolute()
+    text = read_bytes(old_set)
     project = Path(detail.folder)
-    relative = home.is_relative_to(project) and project != own.absolute().parent
+    relative = output_folder.is_relative_to(project) and project != old_set.absolute().parent
     edits = []
     for label, start, stop in detail.entries:
         target = _unquoted(text[start:stop])
         if label == PARTICLES:
-            target = str(home / Path(detail.particles.path).name)
+            target = str(output_folder / Path(detail.particles.path).name)
         if target:
             path = project / target
             new = path.relative_to(project) if relative and path.is_relative_to(project) else path

@@ -1,4 +1,4 @@
-"""One pick file: recognise its format, and find its picks."""
+"""Recognise the format of a pick file, and find the picks in the file."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PickFile:
-    """A pick file that was read once.
+    """A pick file after it was opened.
 
     Attributes
     ----------
     pick_path : PickPath
-        Where it is. A document of a format with one folder per tomogram names its tomogram itself.
+        Path and micrograph. If the format has one folder per tomogram, the tomogram is from the document.
     info : InputFile
     layout : Layout or None
-        None for an empty file, which has no picks.
+        None for an empty file.
     spans : tuple of Span
-        The lines with picks.
+        Byte ranges with picks.
     """
 
     pick_path: PickPath
@@ -52,12 +52,12 @@ class PickFile:
 
 
 def open_file(pick_path: PickPath, maps: Sequence[ColumnMap]) -> PickFile | None:
-    """Read a pick file once. Return None if it is in none of the formats `maps`.
+    """Read a pick file once. Return None if the file has none of the formats `maps`.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or has an extension that only one format uses but is not in it.
+        If the file cannot be read, or if it does not have the format that its extension requires.
     """
     path = pick_path.path
     with opening(path):
@@ -85,7 +85,7 @@ _Found = tuple[Layout | None, list[Span], str]
 def _find_lines(
     path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
 ) -> _Found | None:
-    """Return the layout of a file, and the lines with its picks. Return None if its format is unknown."""
+    """Return the layout of a file, and the spans of its picks. Return None if the format is unknown."""
     header = recognise(head, path, maps) if head.strip() else None
     if header is None:
         return None if first_row(head) else (None, [], "")
@@ -102,7 +102,7 @@ def _find_lines(
 def _read_document(
     path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
 ) -> _Found | None:
-    """Return the layout of a document, and the bytes with its picks. Return None if the file is no document."""
+    """Return the layout of a document, and the span of its picks. Return None if the file is no document."""
     found = parse_document(head, path, file, maps)
     if found is None:
         return None
@@ -123,7 +123,7 @@ def parse_document(
 ) -> tuple[ColumnMap, Mapping[str, Any], bytes] | None:
     """Return the format, the columns and the content of a document. Return None if the file is no document.
 
-    `head` are the bytes of the file before its position, which is the same afterwards if the file is no document.
+    `head` are the bytes before the current position of `file`. If None is returned, this position is unchanged.
     """
     extension = path.suffix.lower()
     mine = [each for each in maps if each.parse and extension in each.extensions]
@@ -139,7 +139,7 @@ def parse_document(
 
 
 def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | None:
-    """Return the header of a file in one of the formats `maps`, or None."""
+    """Return the header of a file if the file has one of the formats `maps`, else None."""
     text = head if head.endswith(b"\n") else head + b"\n"
     extension = path.suffix.lower()
     mine = [each for each in maps if extension in each.extensions]
@@ -156,7 +156,7 @@ def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | No
 
 
 def _with_types(layout: Layout, head: bytes, spans: Sequence[Span]) -> Layout:
-    """Return the layout with the names of the columns that hold text, by the first pick."""
+    """Set `text` of a layout: the columns that have text in the first pick."""
     extra = layout.extra
     if not spans or not extra:
         return layout

@@ -3,11 +3,12 @@
 - RELION 4 and later: ``autopick.star``, ``manualpick.star``, ``extractpick.star`` with the columns
   ``rlnMicrographName`` and ``rlnMicrographCoordinates``. Tomograms: ``rlnTomoName`` and
   ``rlnTomoImportParticleFile``.
-- RELION 3.1: ``coords_suffix_autopick.star`` holds one line, the path of a table of micrographs. The job Import
-  writes a pattern of micrographs, such as ``Picks/*.mrc``. In some releases, the file is a list of the first kind.
+- RELION 3.1: ``coords_suffix_autopick.star`` has one line, the path of a micrograph table. The job Import
+  writes a pattern of micrographs instead, such as ``Picks/*.mrc``. In some releases, the file is a list as in
+  RELION 4.
 
-Paths in a list are relative to the project folder. That is the nearest folder above the list in which they
-exist.
+Paths in a list are relative to the project folder. The project folder is the nearest folder above the list in which
+a listed file exists.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ class PickList:
     ----------
     info : InputFile
     project : str
-        The folder that its paths are relative to.
+        Folder to which the paths are relative.
     rows : tuple of (int, int, str)
         Byte range and output name of each path, in the order of the list.
     suffix : bool
-        Whether it is a list of RELION 3.1, with one path: that of micrographs.
+        Whether this is a list of RELION 3.1. It has only one path, the path of the micrograph table.
     """
 
     info: InputFile
@@ -88,7 +89,7 @@ class PickList:
 
 @dataclass(frozen=True, slots=True)
 class ListedPicks:
-    """The pick files that a list names, and the list."""
+    """The listed pick files, and their list."""
 
     files: list[PickPath]
     lists: tuple[PickList, ...]
@@ -96,7 +97,7 @@ class ListedPicks:
 
 
 def find_list(folder: Path) -> Path | None:
-    """Return the list of a RELION job folder, by its name or, in a folder of a numbered job, by its content."""
+    """Return the list of a RELION job folder, or None. In a folder such as ``job010``, a list can have any name."""
     names = list_names(folder)
     found = [name for name in names if name in _LIST_NAMES]
     found = found or [name for name in names if _SUFFIX_LIST.fullmatch(name)]
@@ -172,7 +173,7 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise InputError(
             f"{path}: {counted(len(missing), 'listed file', 'are missing')}: {shown}. Paths are relative to the "
-            f"project folder (looked in {project}). Restore the files or remove their rows, or pass the folder with "
+            f"project folder (searched in {project}). Restore the files or remove their rows, or pass the folder with "
             "the pick files."
         )
     listed = PickList(info, str(project), tuple(spans))
@@ -182,7 +183,7 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
 def _read_rows(
     path: Path, text: bytes, start: int, labels: Sequence[str], pair: tuple[str, str]
 ) -> list[tuple[str, str, tuple[int, int]]]:
-    """Return micrograph, pick file and byte range of the pick file's path, for each row of a list."""
+    """Return micrograph, pick file and byte range of the pick file's path for each row of a list."""
     rows = []
     name, target = (labels.index(label) for label in pair)
     starts, is_row = find_lines(text[start:])
@@ -207,7 +208,7 @@ def _read_rows(
 
 
 def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> ListedPicks:
-    """Read the list of RELION 3.1: picks are in its folder, named by micrograph and suffix."""
+    """Read a list of RELION 3.1. Pick files are in its folder, and their names are micrograph plus suffix."""
     row = first_row(text)
     start, target = text.index(row), row.decode(errors="replace")
     span = (start, start + len(row), target)
@@ -218,8 +219,8 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
     table = project / target
     if not target or not is_file(table):
         raise InputError(
-            f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
-            f"the project folder (looked in {project}). Correct it, or pass the folder with the pick files."
+            f"{path}: the micrograph table {target or '(nothing)'} does not exist. Its path is relative to the "
+            f"project folder (searched in {project}). Correct it, or pass the folder with the pick files."
         )
     files: dict[str, PickPath] = {}
     for micrograph in _micrographs_of(table):
@@ -246,7 +247,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
 
 
 def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
-    """Return the pick files of the micrographs that match a pattern, such as ``Picks/*.mrc``, below a list."""
+    """Return the pick files of micrographs that match a pattern such as ``Picks/*.mrc``. Search below the list."""
     name = PurePosixPath(JOB_FOLDER.sub("", target.lstrip("/")))
     pattern = f"{name.parent}/*{suffix}"
     found = [
@@ -257,7 +258,7 @@ def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
     ]
     if not found:
         raise InputError(
-            f"{path}: names the micrographs {target}, but no pick file {pattern}{path.suffix} is below its folder. "
+            f"{path}: has the micrographs {target}, but there is no pick file {pattern}{path.suffix} below its folder. "
             "Pass the folder with the pick files."
         )
     files = []
@@ -284,7 +285,7 @@ def _micrographs_of(path: Path) -> list[str]:
 
 
 def _find_project(path: Path, targets: Sequence[str]) -> Path:
-    """Return the nearest folder above `path`, else the working folder, in which a listed file exists."""
+    """Return the nearest folder above `path` in which a listed file exists. Also try the working folder."""
     listed = path.absolute().parent
     folders = [listed, *listed.parents, Path.cwd()]
     for folder in folders:
@@ -294,19 +295,22 @@ def _find_project(path: Path, targets: Sequence[str]) -> Path:
 
 
 def _below(folder: Path, target: str) -> Path:
-    """Return the path of a listed file, which may be absolute or a URI."""
+    """Return the path of a listed file. `target` may be relative, absolute or a URI."""
     return at(target) if is_uri(target) else folder / target
 
 
 def _beside(path: Path, target: str) -> Path | None:
-    """Return a file below the folder of a list that was moved with its files, by the end of its old path."""
+    """Return the file below the list's folder that matches the longest end of `target`, or None.
+
+    For lists that were moved with their files.
+    """
     parts, folder = PurePosixPath(target).parts, path.absolute().parent
     ends = (folder.joinpath(*parts[n:]) for n in range(1, len(parts)))
     return next(filter(exists, ends), None)
 
 
 def _name_in_tree(path: Path, project: Path, target: str) -> str:
-    """Return the output name of a listed file: its path below the list's folder, else below the project."""
+    """Return the output name of a listed file: its path relative to the list's folder, else to the project folder."""
     if is_uri(target):
         below = target.removeprefix(f"{path.parent}/")
         return Path(target).name if below == target or ".." in Path(below).parts else below
@@ -318,14 +322,14 @@ def _name_in_tree(path: Path, project: Path, target: str) -> str:
 
 
 def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputFile:
-    """Write a list that names the new pick files. They will be in the folder `tree` of the folder `final`.
+    """Write a list of the new pick files. After the run, these files are in the sub-folder `tree` of `final`.
 
-    Paths are relative to the project folder if that contains `final`, else absolute.
+    If the project folder contains `final`, paths are relative to the project folder, else absolute.
     """
     text = read_bytes(at(picks.info.path))
-    project, home = Path(picks.project), (final / tree).absolute()
-    inside = home.is_relative_to(project)
-    base = home.relative_to(project) if inside else home
+    project, output_folder = Path(picks.project), (final / tree).absolute()
+    inside = output_folder.is_relative_to(project)
+    base = output_folder.relative_to(project) if inside else output_folder
     edits = []
     for start, stop, name in picks.rows:
         new = str(base / name)

@@ -1,4 +1,4 @@
-"""Names of pickers, which are the names of the output folders of pick files."""
+"""Names of pickers. Output folders of pick files have these names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def picker_name(path: str | Path) -> str:
-    """Return the name of the picker whose picks are at `path`: that of the folder with the pick files.
+    """Return the name of a picker: the name of the folder that contains its pick files.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def picker_name(path: str | Path) -> str:
 
 
 def distinct_name(name: str, taken: Container[str]) -> str:
-    """Return `name`, or ``name-2``, ``name-3`` ... if `taken` has it. Upper and lower case count as equal.
+    """Return `name`. If `taken` has this name, return ``name-2``, ``name-3`` ... Upper and lower case are equal.
 
     Examples
     --------

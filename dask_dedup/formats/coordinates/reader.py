@@ -1,4 +1,4 @@
-"""Read the columns of pick files as those of RELION."""
+"""Read pick files as tables with RELION's columns."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.column_map import Layout
 
 _HELIX = b"#helix"
-#: Stands for no score.
+#: This score means that there is no score.
 _NO_SCORE = -999.0
 _NAMES = (MICROGRAPH, TOMOGRAM)
 _PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
 
 
 def schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
-    """Return the columns of a table whose files have these layouts."""
+    """Return the schema of a table with files of these layouts."""
     roles = {name for layout in layouts for name in layout.columns}
     axes = 3 if any(layout.has_z for layout in layouts) else 2
     fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
@@ -69,7 +69,7 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
     """Read the named columns of a fragment, with centres in pixels. Text is dictionary-encoded."""
     detail: CoordinatesDetail = table.detail
     known = table.schema
-    if not fragment.slices:  # files without picks do not show which columns the others have
+    if not fragment.slices:  # without picks, the columns of the format are unknown
         others = set(columns) - set(known.names)
         known = pa.unify_schemas([known, pa.schema([(name, pa.float64()) for name in others])])
     schema = pa.schema([_encoded(known.field(name)) for name in columns])
@@ -83,7 +83,7 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 def _by_layout(
     detail: CoordinatesDetail, fragment: Fragment
 ) -> Iterator[tuple[Layout, list[FileSlice]]]:
-    """Yield the slices of a fragment, those of consecutive files with the same layout together."""
+    """Yield the slices of a fragment. Slices of consecutive files with the same layout are yielded together."""
     for number, found in groupby(
         fragment.slices, key=lambda part: detail.members[member_of(part)].layout
     ):
@@ -98,7 +98,7 @@ def _encoded(field: pa.Field) -> pa.Field:
 def _read_slices(
     detail: CoordinatesDetail, layout: Layout, slices: Sequence[FileSlice], schema: pa.Schema
 ) -> pa.Table:
-    """Read slices that have the same layout."""
+    """Read slices with the same layout."""
     if MAP_OF[layout.map].parse:
         return _read_documents(detail, layout, slices, schema)
     blocks, rows = [], 0
@@ -132,9 +132,9 @@ def _read_slices(
 def read_text(
     table: ParticleTable, fragment: Fragment, names: Sequence[str]
 ) -> dict[str, pa.Array]:
-    """Read columns of a fragment as the text in the files. Coordinates are those in the files: corners of boxes.
+    """Read columns of a fragment as the text in the files. Coordinates of boxes are corners, as in the files.
 
-    Values that the files do not have as text are null.
+    Computed values are not in the files. They are null.
     """
     detail: CoordinatesDetail = table.detail
     roles = {SCORE: "score", FILAMENT: "filament"}
@@ -154,7 +154,7 @@ def read_text(
 
 
 def read_box_sizes(table: ParticleTable) -> NDArray[np.float64]:
-    """Read the widths of the boxes in the first file with picks, in pixels: (n,) float64, or (0,) if there are none."""
+    """Read the widths of the boxes in the first file with picks, in pixels: (n,) float64. Without boxes, n is 0."""
     detail: CoordinatesDetail = table.detail
     part = next((part for fragment in table.fragments for part in fragment.slices), None)
     layout = detail.layouts[detail.members[member_of(part)].layout] if part else None
@@ -168,7 +168,7 @@ def read_box_sizes(table: ParticleTable) -> NDArray[np.float64]:
 def _read_documents(
     detail: CoordinatesDetail, layout: Layout, slices: Sequence[FileSlice], schema: pa.Schema
 ) -> pa.Table:
-    """Read documents that have the same layout."""
+    """Read documents with the same layout."""
     parse = MAP_OF[layout.map].parse
     parts = []
     for part in slices:
@@ -196,7 +196,7 @@ def _columns(
     numbers: Mapping[str, NDArray[np.float64]],
     schema: pa.Schema,
 ) -> dict[str, pa.Array]:
-    """Return the columns of `schema`, from the columns of the files as text and as numbers."""
+    """Return the columns of `schema`. `text` and `numbers` are the columns of the files, as text and as numbers."""
     rows = sum(part.rows for part in slices)
     key = TOMOGRAM if detail.tomograms else MICROGRAPH
     result: dict[str, pa.Array] = {}
@@ -228,7 +228,7 @@ def _columns(
 
 
 def _needed(detail: CoordinatesDetail, layout: Layout, names: Sequence[str]) -> list[str]:
-    """Return the columns of a file that the named columns of the table are computed from."""
+    """Return the columns of a file from which the columns `names` of the table are computed."""
     needed: set[str] = set()
     for name in names:
         if name in _NAMES:
@@ -248,13 +248,13 @@ def _is_text(schema: pa.Schema, name: str) -> bool:
 
 
 def _names_of_files(detail: CoordinatesDetail, slices: Sequence[FileSlice]) -> pa.Array:
-    """Return the micrograph of each row, known from the file's name or the list."""
+    """Return the micrograph of each row. The micrograph is from the name of the file or from the list."""
     names = [detail.members[member_of(part)].micrograph for part in slices]
     return take_strings(names, np.repeat(np.arange(len(names)), [part.rows for part in slices]))
 
 
 def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) -> pa.Array:
-    """Return micrographs with their new names. Names that are not in `new` stay; numbers lose their decimals."""
+    """Rename micrographs. Names that are not in `new` stay. If `numbered`, names are whole numbers without decimals."""
     old = names.dictionary.to_pylist()
     stripped = [each.strip("'\"") for each in old]
     if numbered:
@@ -264,7 +264,7 @@ def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) 
 
 
 def _whole(values: NDArray[np.number] | None, rows: int) -> pa.Array:
-    """Return filament numbers as integers, null where there is none."""
+    """Return filament numbers as integers. Missing numbers are null."""
     if values is None:
         return pa.nulls(rows, pa.int64())
     number = np.asarray(values, np.float64)
@@ -275,14 +275,14 @@ def _whole(values: NDArray[np.number] | None, rows: int) -> pa.Array:
 def _count_helices(
     block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Return the number of the helix of each pick, which is the number of ``#helix`` lines before it."""
+    """Return the helix number of each pick: the number of ``#helix`` lines before the pick."""
     comments = starts[~is_pick].tolist()
     begins = [start for start in comments if block.startswith(_HELIX, start)]
     return np.searchsorted(begins, starts[is_pick]).astype(np.int64)
 
 
 def _row_error(slices: Sequence[FileSlice], error: RowError) -> InputError:
-    """Return an `InputError` that names the file and the line of a row."""
+    """Return an `InputError` with the file and the line number of a row."""
     row = error.row
     for part in slices:
         if row < part.rows:

@@ -1,4 +1,4 @@
-"""The table of micrographs that a RELION job picked on, as its ``job.star`` or its list names it."""
+"""Find the micrograph table of a RELION job. Its path is in the ``job.star`` or in the list of the job."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats.base import ParticleTable
 
-#: Options of the jobs AutoPick, ManualPick, Extract and External that name their micrographs.
+#: Options with the micrograph table in the jobs AutoPick, ManualPick, Extract and External.
 _OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
-#: Name of the folder of a job, and the path of that folder at the beginning of a name in the project.
+#: Name of a job folder, and the part of a path up to the job folder, relative to the project folder.
 JOB, JOB_FOLDER = re.compile(r"job\d{3,}"), re.compile(r"^(?:\./)?[^/]+/job\d+/")
 _OPTION = re.compile(r"^[ \t]*(\w+)[ \t]+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
 _NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
 
 
 class JobMicrographs(NamedTuple):
-    """Path of the micrographs, and of the file that names them."""
+    """Path of a micrograph table, and the file in which this path was found."""
 
     path: str
     named_by: str
@@ -35,9 +35,9 @@ class JobMicrographs(NamedTuple):
 
 
 def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
-    """Return the table of micrographs of the job that wrote the picks of `table`.
+    """Return the micrograph table of the job that wrote the pick files.
 
-    Return None if the picks are not in a job folder, or the table does not exist.
+    Return None if the pick files are not in a job folder, or if the micrograph table does not exist.
     """
     if table.format != "coordinates" or table.detail.tomograms:
         return None
@@ -49,7 +49,7 @@ def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
 
 
 def micrographs_named_near(path: Path) -> JobMicrographs | None:
-    """Return the table of micrographs of the job whose folder contains `path`, None if there is none."""
+    """Return the micrograph table of the job folder that contains `path`, or None."""
     start = path.absolute()
     job = next((each for each in (start, *start.parents) if JOB.fullmatch(each.name)), None)
     if job is None or not (job / "job.star").is_file():
@@ -62,7 +62,7 @@ def micrographs_named_near(path: Path) -> JobMicrographs | None:
 
 
 def _read_options(path: Path) -> list[str]:
-    """Return the values of the options of a job that can name its micrographs."""
+    """Return the values of the job options that can be the path of the micrograph table."""
     try:
         with opening(path):
             text = read_bytes(path) + b"\n"

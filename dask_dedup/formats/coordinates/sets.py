@@ -1,4 +1,4 @@
-"""Find two sets of picks in a folder whose files name the micrographs themselves."""
+"""Check for two sets of picks in a folder of pick files that contain the names of their micrographs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def check_sets(table: ParticleTable) -> None:
-    """Check that the picks of each micrograph are in one file of a folder, if the files name their micrographs.
+    """Check that the picks of each micrograph are in one file. For files that contain the names of micrographs.
 
     Raises
     ------
     InputError
-        If they are in two.
+        If two files have picks of the same micrograph.
     """
     detail: CoordinatesDetail = table.detail
     named = [

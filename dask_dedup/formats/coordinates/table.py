@@ -7,7 +7,7 @@ The columns are those of RELION, with centres in pixels:
 - ``rlnAutopickFigureOfMerit``: the score, NaN if there is none;
 - ``rlnHelicalTubeID``: the filament, if the format has one;
 - ``rlnMicrographPixelSize`` or ``rlnTomoTiltSeriesPixelSize``, if the format fixes the pixel size;
-- all other columns under their names.
+- all other columns, with unchanged names.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ __all__ = [
     "write_lists",
 ]
 
-#: Most rows of a fragment, unless a single slice has more.
+#: Maximum number of rows in a fragment with several slices.
 _FRAGMENT_ROWS = 100_000
-#: Files opened in one go by a thread.
+#: Number of files per task of a thread.
 _BATCH = 64
 _THREADS = 4
 
@@ -100,7 +100,7 @@ def open_table(
     Raises
     ------
     InputError
-        If a file cannot be read, or the files are not those of one picker.
+        If a file cannot be read, or the files are from several pickers.
     """
     maps = maps_of(columns)
     with opening(path):
@@ -128,7 +128,7 @@ def open_table(
 def _open_folder(
     folder: Path, source: int, maps: Sequence[ColumnMap], *, allow_empty: bool
 ) -> ParticleTable:
-    """Open the pick files in a folder, or else those in its sub-folders."""
+    """Open the pick files in a folder. If the folder itself has none, open the pick files in its sub-folders."""
     here, below, notes = find_files(folder)
     used, opened = here, _open_files(here, maps)
     empty = len(opened)
@@ -153,7 +153,7 @@ def open_named(
     *,
     allow_empty: bool = False,
 ) -> ParticleTable:
-    """Open pick files that are one input. See `open_table`."""
+    """Open `NamedFiles`. See `open_table` for the parameters."""
     found = [
         FoundFile(path, path.relative_to(named.folder).as_posix(), is_file(path))
         for path in map(Path, named.files)
@@ -173,7 +173,7 @@ def _open_found(
     *,
     allow_empty: bool = False,
 ) -> ParticleTable:
-    """Open pick files that were found below the folder `root`."""
+    """Open pick files below the folder `root`."""
     files, notes = choose_files(found)
     opened = _open_files(files, maps)
     empty = allow_empty and len(opened) == len(files)
@@ -205,7 +205,7 @@ def _make_folder(
 
 
 def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
-    """Open the pick files that a list names. `path` is the list or the job folder that has it."""
+    """Open the pick files in the list `listed`. `path` is the list or its job folder."""
     picks = read_list(listed)
     opened = _open_files(picks.files, (LISTED, *MAPS) if picks.tomograms else MAPS)
     if len(opened) < len(picks.files):
@@ -230,7 +230,7 @@ def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
 
 
 def _open_files(paths: Sequence[PickPath], maps: Sequence[ColumnMap] = MAPS) -> list[PickFile]:
-    """Open files, some at once. Files of no known format are left out."""
+    """Open files in parallel. Files of an unknown format are left out."""
 
     def open_batch(first: int) -> list[PickFile]:
         opened = (open_file(each, maps) for each in paths[first : first + _BATCH])
@@ -276,9 +276,9 @@ def _make_table(
     if len({layout.has_z for layout in layouts}) > 1:
         deep = next(file for file in opened if file.layout and file.layout.has_z)
         raise InputError(
-            f"{path}: some files have z coordinates, such as {deep.info.path}, and some have not. If its third column "
-            f"is no z, in a text table, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put them into "
-            "two folders."
+            f"{path}: some files have z coordinates, such as {deep.info.path}, and other files have not. If the third "
+            f"column of a text table is not z, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put the "
+            "files into two folders."
         )
     companions = _find_companions(path, scale_tables)
     detail = CoordinatesDetail(
@@ -308,11 +308,10 @@ def _make_table(
 
 
 def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputFile, str]]:
-    """Return the files that the pick files cannot be read without, and what follows the names of their copies."""
+    """Return other files that are needed to read the pick files, and the ends of the names of their copies."""
     found = [(table, "_tomograms.star") for table in tomograms]
-    if (
-        len(found) > 1
-    ):  # the first table that has a tomogram counts, so the order of the names is that of the tables
+    # The first table with a tomogram is used. The numbers keep the order when the copies are sorted by name.
+    if len(found) > 1:
         found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):
         found.append((path.with_suffix(NAMES_EXTENSION), NAMES_EXTENSION))

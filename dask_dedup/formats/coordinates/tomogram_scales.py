@@ -1,4 +1,4 @@
-"""Scale pick files whose positions need the size or binning of their tomogram, from a table of tomograms."""
+"""Convert positions that depend on the size or binning of their tomogram. A table of tomograms has these values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def scale_files(path: Path, opened: Sequence[PickFile]) -> tuple[list[PickFile], list[Path]]:
-    """Return the files of the input `path` with scaled layouts, and the tables of tomograms that were used.
+    """Return the files of the input `path` with scales in their layouts, and the used tables of tomograms.
 
     Raises
     ------
     InputError
-        If a tomogram has no size, or a file names tomograms of different sizes.
+        If a tomogram has no size, or if a file has picks in tomograms of different sizes.
     """
     tables = TomogramTables()
     used: set[Path | None] = set()
@@ -60,7 +60,7 @@ def scale_files(path: Path, opened: Sequence[PickFile]) -> tuple[list[PickFile],
 
 
 def _tomograms_of(file: PickFile, layout: Layout) -> list[str]:
-    """Return the names of the tomograms in a pick file. Return [] if it has an invalid row: reading names the row."""
+    """Return the names of the tomograms in a pick file. Return [] if a row is invalid. The reader raises the error."""
     names: dict[str, None] = {}
     for span in file.spans:
         lines = read_picks(file.pick_path.path, span.start, span.stop)

@@ -1,4 +1,4 @@
-"""Tables of tomograms (``tomograms.star``), which have the sizes that some pick files need."""
+"""Tables of tomograms (``tomograms.star``). Some pick files need the sizes of tomograms in these tables."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 BINNING = "rlnTomoTomogramBinning"
 _NAME = "rlnTomoName"
-#: Folders above a pick file in which the table of tomograms may be.
+#: Number of folders above a pick file that are searched for tables of tomograms.
 _LEVELS = 4
 _TABLE_OF_SET = re.compile(r"^[ \t]*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", re.MULTILINE)
 
 
 class TomogramTables:
-    """The tables of tomograms near pick files. Each table is read once, so an object serves one opening of an input."""
+    """The tables of tomograms near pick files. Tables are cached, so an object must be used for only one input."""
 
     def __init__(self) -> None:
         self._near: dict[Path, list[Path]] = {}
         self._rows: dict[Path, dict[str, dict[str, str]]] = {}
 
     def found(self) -> list[Path]:
-        """Return all tables that were found, in the order in which they are searched."""
+        """Return all tables that were found, in the order of the search."""
         return list(dict.fromkeys(chain.from_iterable(self._near.values())))
 
     def find(
         self, path: Path, name: str, needs: tuple[str, ...]
     ) -> tuple[tuple[float, ...], Path] | None:
-        """Return the columns `needs` of a tomogram, and the first table near the pick file `path` that has them.
+        """Return the values `needs` of the tomogram `name`, and the first table near `path` that has these values.
 
-        Tables are searched in the four folders above, and where an ``optimisation_set.star`` there names one.
+        Tables are searched in the four folders above `path`. A table is also found if an
+        ``optimisation_set.star`` in one of these folders has its path.
 
         Raises
         ------
@@ -81,7 +82,7 @@ def _tables_near(folder: Path) -> Iterator[Path]:
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of a table of tomograms by name."""
+    """Return the rows of a table of tomograms, by tomogram name."""
     text = path.read_bytes() + b"\n"
     rows: dict[str, dict[str, str]] = {}
     for _, labels, start in star_loops(text):

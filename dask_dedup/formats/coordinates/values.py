@@ -1,4 +1,4 @@
-"""Values of the columns of pick files: from lines of text to arrays."""
+"""Convert the lines of pick files to arrays, one per column."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Texts that stand for no value, in lower case.
+#: Texts for missing values, in lower case.
 _MISSING = ("", "<na>", "na", "n/a", "nan", "none", "null", "-nan", "+nan")
 #: MATLAB writes some numbers as complex numbers.
 _COMPLEX = re.compile(
@@ -30,7 +30,7 @@ _COMPLEX = re.compile(
 
 
 class RowError(ValueError):
-    """A row whose values cannot be read. `row` is its number among the rows."""
+    """Error about the values of a row. `row` is the number of the row, from 0."""
 
     def __init__(self, row: int, problem: str) -> None:
         super().__init__(problem)
@@ -68,7 +68,7 @@ class Table:
 
     @staticmethod
     def _ends_fit(bounds: NDArray[np.int32], width: int, newlines: NDArray[np.intp]) -> bool:
-        """Return whether the values of each row are on one line."""
+        """Return whether all values of a row are on the same line, for all rows."""
         rows = bounds.reshape(-1, width)
         return bool((rows[:, -1] <= newlines).all() and (rows[1:, 0] > newlines[:-1]).all())
 
@@ -129,7 +129,7 @@ def _as_text(values: pa.Array) -> pa.Array:
 
 
 def to_floats(values: pa.Array, name: str) -> NDArray[np.float64]:
-    """Convert text to float64, with NaN for missing values. `name` is the column's, for the error."""
+    """Convert text to float64, with NaN for missing values. `name` is the name of the column, for errors."""
     try:
         return np.asarray(to_numpy(values.cast(pa.float64())), dtype=np.float64)
     except pa.ArrowInvalid:
@@ -153,7 +153,7 @@ def to_floats(values: pa.Array, name: str) -> NDArray[np.float64]:
 
 
 def whole_number(text: str) -> str:
-    """Return a whole number without decimals, as it numbers a tomogram. Other text is returned unchanged.
+    """Return a whole number without decimals, for example a tomogram number. Return other text unchanged.
 
     Examples
     --------
@@ -167,5 +167,5 @@ def whole_number(text: str) -> str:
 
 
 def is_numeric(value: bytes) -> bool:
-    """Return whether a value is a number, or stands for no value."""
+    """Return whether a value is a number or means a missing value."""
     return is_number(value.strip(b"'\"")) or value.decode(errors="replace").lower() in _MISSING

@@ -1,4 +1,4 @@
-"""Write kept and rejected picks as pick files with the names and the bytes of the input files."""
+"""Write kept and rejected picks as pick files. Files have the names of the input files, and lines are unchanged."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def split(
 ) -> None:
     """Write the lines of kept rows to the part file `kept`, the lines of rejected rows to `rejected`.
 
-    Lines that are no picks go to both. A part file has a second file, ``.index``, with the number of bytes and
-    of rows of each slice of the fragment.
+    Lines that are no picks are written to both. Next to a part file, an ``.index`` file has the number of bytes and
+    of rows for each slice of the fragment.
     """
     index: dict[Path, list[tuple[int, int]]] = {kept: [], rejected: []}
     row = 0
@@ -70,7 +70,7 @@ def split(
 
 
 def _split_lines(part: FileSlice, block: bytes, keep: NDArray[np.bool_]) -> tuple[bytes, bytes]:
-    """Return the lines of kept picks and those of rejected picks. Lines that are no picks are in both."""
+    """Return the lines of kept picks and the lines of rejected picks. Both have the lines that are no picks."""
     starts, is_pick = find_lines(block)
     if np.count_nonzero(is_pick) != keep.size:
         raise changed_error(part.path)
@@ -86,9 +86,10 @@ def _split_lines(part: FileSlice, block: bytes, keep: NDArray[np.bool_]) -> tupl
 def _split_document(
     member: Member, find: Callable[[bytes], list[tuple[int, int]]], keep: NDArray[np.bool_]
 ) -> tuple[bytes, bytes]:
-    """Return the elements of kept picks and those of rejected picks, each with the text before it.
+    """Return the elements of kept picks and the elements of rejected picks.
 
-    The first of them has no text before it: that is at the end of the header.
+    Each element has the text between the previous element and itself. The first element has no text before it,
+    because this text is the end of the header.
     """
     content = read_span(at(member.path), 0, member.bytes)
     spans = find(content)
@@ -113,14 +114,14 @@ def assemble(
     folder: Path,
     name: str,
 ) -> list[OutputFile]:
-    """Write the pick files, each with its own header, its lines in the part files, and its tail.
+    """Write the pick files. Each file has the header and the tail of the input file, and lines from the part files.
 
-    A single file is written as `name`. The files of a folder or list are written into the folder `name`, with the
+    A single file is written as `name`. The files of a folder or list are written to the folder `name`, with the
     sub-folders of the input.
     """
     detail: CoordinatesDetail = table.detail
     pieces = _find_pieces(table, parts)
-    # Consecutive files have their lines in the same part file.
+    # A part file has the lines of consecutive files, so few part files are needed at a time.
     read_part = lru_cache(maxsize=2)(read_bytes)
     made: set[Path] = set()
     written = []
@@ -141,7 +142,7 @@ _Piece = tuple["Path", int, int, int]
 
 
 def _find_pieces(table: ParticleTable, parts: Sequence[Path]) -> dict[int, list[_Piece]]:
-    """Map the index of each file to its pieces."""
+    """Map the index of each pick file to its pieces in the part files."""
     pieces: dict[int, list[_Piece]] = {}
     for fragment, path in zip(table.fragments, parts, strict=True):
         offset = 0
@@ -175,9 +176,9 @@ def _read(file: BufferedReader, length: int) -> Iterator[bytes | memoryview]:
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
-    """Write the files that go with pick files, which `assemble` wrote: their lists, and tables that they need.
+    """Write the lists and companion tables of the pick files. `assemble` has already written the pick files.
 
-    All will be moved to the folder `final`. A table is written beside the pick files.
+    After the run, all files are moved to the folder `final`.
     """
     detail: CoordinatesDetail = table.detail
     files = [write_list(each, folder, name, final) for each in detail.lists]

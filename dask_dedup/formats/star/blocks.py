@@ -121,7 +121,7 @@ class Layout:
         if header is None or (self._block is None and header["block"] is None):
             if self._path.name.startswith(_COORDS_SUFFIX):
                 raise InputError(
-                    f"{self._path}: names the micrographs of a job, not its picks. Pass the job's files that end in "
+                    f"{self._path}: has the micrographs of a job, not its picks. Pass the job's files that end in "
                     f"_{self._path.name.removeprefix(_COORDS_SUFFIX)}."
                 )
             found = text[:_QUOTED].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The column maps, one module per program. The first that recognises a file applies."""
+"""The column maps, one module per program. A file is read with the first map that recognises the file."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ MAPS = (
     DELIMITED,
 )
 MAP_OF = {each.name: each for each in MAPS}
-#: Extensions of pick files. STAR files can be particle tables as well.
+#: Extensions of pick files. STAR files can also be particle tables.
 EXTENSIONS = frozenset(extension for each in MAPS for extension in each.extensions)
 
 
 def maps_of(columns: Mapping[str, str] | None = None) -> tuple[ColumnMap, ...]:
-    """Return the column maps, the first for text tables in which the user names the columns."""
+    """Return all column maps. If `columns` is given, a map for text tables with these columns is the first."""
     return (with_columns(columns), *MAPS) if columns else MAPS

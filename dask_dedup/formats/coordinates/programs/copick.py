@@ -1,6 +1,6 @@
-"""copick: picks of a run in a JSON file, in angstrom from the corner of the tomogram.
+"""copick: picks in one tomogram (run) as JSON, in angstrom from the corner of the tomogram.
 
-The centre is the location plus the translation of ``transformation_``.
+The centre is the location plus the translation in ``transformation_``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BETWEEN = re.compile(r"[ \t\r\n,:]*")
 
 
 def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
-    """Return the picks of a file, or None if it is no file of copick."""
+    """Return the picks of a file. Return None if the file is not from copick."""
     try:
         picks = json.loads(content.decode("utf-8-sig"))
         points = picks["points"]
@@ -44,7 +44,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         }
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    # JSON can have characters that are no text.
+    # JSON strings can have characters that UTF-8 cannot encode.
     run = str(picks.get("run_name") or _run_of(path)).encode(errors="backslashreplace").decode()
     return {
         **columns,
@@ -54,7 +54,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
 
 
 def _run_of(path: Path) -> str:
-    """Return the run of a file ``<run>/Picks/<user>_<session>_<object>.json``."""
+    """Return the run from a path ``<run>/Picks/<user>_<session>_<object>.json``."""
     folders = path.absolute().parts[:-1]
     return folders[-2] if folders[-1] == "Picks" and len(folders) > 1 else path.stem
 
@@ -74,7 +74,7 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
 
 
 def _find_points(text: str, decoder: json.JSONDecoder) -> int:
-    """Return the position of the last value of ``points`` in the object, which is the one that counts."""
+    """Return the start of the value of ``points``. If the object has several, JSON readers use the last."""
     found, position = 0, text.index("{") + 1
     while text[position := _skip(text, position)] != "}":
         key, position = decoder.raw_decode(text, position)
@@ -85,7 +85,7 @@ def _find_points(text: str, decoder: json.JSONDecoder) -> int:
 
 
 def _skip(text: str, position: int) -> int:
-    """Return the position of the next value, or of the bracket at the end."""
+    """Return the position of the next value or closing bracket."""
     found = _BETWEEN.match(text, position)
     return found.end() if found else position
 

@@ -1,6 +1,7 @@
-"""crYOLO: CBOX files of version 1.8 and later (STAR) and before (five or seven columns), and ``.coords``.
+"""crYOLO: CBOX files and ``.coords`` files.
 
-In CBOX files x and y are corners, and z is a centre.
+CBOX files are STAR files since version 1.8. Before, they had five or seven columns. In CBOX files, x and y are
+corners, and z is a centre.
 """
 
 from __future__ import annotations

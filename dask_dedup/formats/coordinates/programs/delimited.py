@@ -1,7 +1,7 @@
 """CSV files and other text tables with named columns.
 
-Columns get their roles by the names that programs use, or by a mapping from the user. A table without names has
-two columns: x and y. Those in a list of tomograms have three or six: x, y, z and angles.
+The role of a column depends on its name, or on the parameter `columns`. A table without names must have two columns,
+x and y. In a list of tomograms, tables without names have three or six columns: x, y, z and angles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DELIMITERS = "\t,;|"
-#: Names of columns by role, in lower case. Names in the text of a unit stand for angstrom.
+#: Names of columns by role, in lower case. The unit ``[a]`` is angstrom.
 _NAMES = {
     **{
         axis: (
@@ -41,7 +41,7 @@ _NAMES = {
     ),
     "filament": ("filament", "filament_id", "filamentid", "rlnhelicaltubeid", "ids"),
 }
-#: Names of the sizes of boxes, in lower case. With them, x and y can be corners.
+#: Names of columns with sizes of boxes, in lower case. In tables with such columns, x and y can be corners.
 _WIDTHS, _HEIGHTS = {"width", "w", "box_width"}, {"height", "h", "box_height"}
 _CENTRES = ("cent", "cx")
 _ROLE_OF = {name: role for role, names in _NAMES.items() for name in names}
@@ -78,7 +78,7 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
 
 
 def _names_in_comment(head: bytes, count: int, delimiter: str) -> list[str]:
-    """Return `count` names of columns in the last comment before the first row, or an empty list.
+    """Return the column names in the last comment before the first row. Without `count` names, return [].
 
     NumPy writes the header of a table as a comment.
     """
@@ -94,7 +94,7 @@ def _names_in_comment(head: bytes, count: int, delimiter: str) -> list[str]:
 def _named(
     names: Sequence[str], given: Mapping[str, str], path: Path, delimiter: str, start: int
 ) -> Header | None:
-    """Return the header of a table with these names of columns, and rows from byte `start`."""
+    """Return the header of a table with these column names. The rows begin at byte `start`."""
     columns = _roles_by_name(names, given, path)
     if not {"x", "y"} <= set(columns):
         return None
@@ -107,7 +107,7 @@ def _named(
 
 
 def _check_boxes(names: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """Raise InputError if a table has sizes of boxes, and x and y can be centres or corners."""
+    """Raise InputError if a table has sizes of boxes, and it is unknown whether x and y are centres or corners."""
     lower = [name.lower() for name in names]
     sizes = [names[lower.index(name)] for name in lower if name in _WIDTHS | _HEIGHTS]
     x, y = names[columns.index("x")], names[columns.index("y")]
@@ -124,7 +124,7 @@ def _check_boxes(names: Sequence[str], columns: Sequence[str], path: Path) -> No
 
 
 def explain_unknown(path: Path, head: bytes) -> str | None:
-    """Return a message about a text table whose columns have unknown names. Return None for other files."""
+    """Return a message about a text table if its column names are unknown. Return None for other files."""
     names, _ = _split_first_row(head)
     if path.suffix.lower() not in DELIMITED.extensions or len(names) < 2:
         return None
@@ -134,7 +134,7 @@ def explain_unknown(path: Path, head: bytes) -> str | None:
     what = (
         f"{len(names)} columns without names" if numbered else f"columns of unknown names ({shown})"
     )
-    return f"{path}: has {what}. Say which are x and y, such as {parameter('columns', wanted)}."
+    return f"{path}: has {what}. Define x and y, for example {parameter('columns', wanted)}."
 
 
 def _split_first_row(head: bytes) -> tuple[list[str], str]:
@@ -154,16 +154,16 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 
 def _roles_by_name(names: Sequence[str], given: Mapping[str, str], path: Path) -> tuple[str, ...]:
-    """Return the role of each column, else its name. The first column with a role has it."""
+    """Return the role of each column, or its name if it has no role. Each role is used for only one column."""
     role_of = {name: role for role, name in given.items()}
     missing = [name for name in role_of if name not in names]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]}. Name one of {', '.join(names)}.")
+        raise InputError(f"{path}: has no column {missing[0]}. Use one of {', '.join(names)}.")
     columns: list[str] = []
     for name in names:
         role = role_of.get(name) if given else _ROLE_OF.get(name.lower())
         if role is None and given and name in ROLES:
-            role = f"{name} "  # is no role, because the user named another column
+            role = f"{name} "  # the user chose another column for this role
         columns.append(role if role and role not in columns else name if name not in ROLES else "")
     return tuple(columns)
 
@@ -183,12 +183,12 @@ def _roles_by_number(
 
 
 def with_columns(given: Mapping[str, str]) -> ColumnMap:
-    """Return the column map of tables in which the user names the columns.
+    """Return the column map of text tables with columns that the user defines.
 
     Parameters
     ----------
     given : mapping of str to str
-        Role to column name or number, such as ``{"x": "cx", "y": "cy", "score": "p"}``.
+        Column name or number for each role, such as ``{"x": "cx", "y": "cy", "score": "p"}``.
     """
     unknown = next((role for role in given if role not in ROLES), None)
     if unknown or not {"x", "y"} <= given.keys():
@@ -204,7 +204,7 @@ def with_columns(given: Mapping[str, str]) -> ColumnMap:
 
 
 DELIMITED = ColumnMap("text table", (".csv", ".tsv", ".txt"), _recognise)
-#: Text files that a list of tomograms names.
+#: Text files in a list of tomograms.
 LISTED = number_map(
     DELIMITED.name, DELIMITED.extensions, ("x", "y", "z", "rot", "tilt", "psi"), (3, 6)
 )

@@ -1,4 +1,4 @@
-"""Dynamo: ``.tbl`` tables. Shifts are added to positions, both in voxels of the tomogram.
+"""Dynamo: ``.tbl`` tables. Positions and shifts are in voxels of the tomogram. Shifts are added to positions.
 
 Column 20 has the number of the tomogram. A ``.doc`` file of the same name maps numbers to tomograms.
 """
@@ -23,7 +23,7 @@ _NAMES = (
 )
 #: Extension of files with the names of tomograms.
 NAMES_EXTENSION = ".doc"
-#: A table needs its columns up to z.
+#: A table must have at least the columns up to z.
 _LEAST = _NAMES.index("z") + 1
 
 
@@ -43,7 +43,7 @@ DYNAMO = ColumnMap(
 
 
 def read_names(path: Path) -> tuple[tuple[str, str], ...]:
-    """Return the numbers and names of tomograms in the ``.doc`` file of a table, if there is one."""
+    """Return the numbers and names of tomograms in the ``.doc`` file of a table. Without this file, return ()."""
     doc = path.with_suffix(NAMES_EXTENSION)
     if path.suffix.lower() not in DYNAMO.extensions or not doc.is_file():
         return ()

@@ -1,4 +1,4 @@
-"""EMAN: ``.box`` files with corners, and those of helices with the centres of segments."""
+"""EMAN: ``.box`` files with the corners of boxes, and ``.box`` files of helices with the centres of segments."""
 
 from __future__ import annotations
 

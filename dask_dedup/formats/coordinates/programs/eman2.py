@@ -1,4 +1,4 @@
-"""EMAN2: ``info`` files, which hold picks and much else in JSON. Read only."""
+"""EMAN2: ``info`` files, JSON files with picks and other data. Read only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
-    """Return the picks of a 2-D micrograph. Boxes are centres, in pixels.
+    """Return the picks of a 2-D micrograph. Positions of boxes are centres, in pixels.
 
-    Positions in tomograms are counted from the middle, so they need the size of the tomogram.
+    Picks in tomograms raise `InputError`. Their positions are relative to the centre of the tomogram, and its size is
+    unknown.
     """
     if not path.stem.endswith("_info"):
         return None

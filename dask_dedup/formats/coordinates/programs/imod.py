@@ -1,4 +1,4 @@
-"""IMOD: ``.mod`` models, in pixels of the image on which they were drawn. Read only."""
+"""IMOD: ``.mod`` models. Points are in pixels of the image in which they were drawn. Read only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: Length of the headers of a model and an object, after their names.
+#: Length of the header of a model and of an object, without the identifier before it.
 _MODEL, _OBJECT = 232, 176
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEADER, _ROWS = 512, 20
-#: Byte 3 of the header, for 4-byte floats.
+#: Byte 3 of the header has this value for 4-byte floats.
 _FLOAT32 = 5
-#: Values of a particle, numbered from 0.
+#: Indices of values of a particle, from 0.
 _SCORE, _TAG, _TOMOGRAM, _CLASS = 0, 3, 4, 19
 _POSITION, _SHIFT = slice(7, 10), slice(10, 13)
 

@@ -1,7 +1,7 @@
 """CryoET data portal: point annotations, one JSON object per line, in voxels. Read only.
 
-The voxel spacing is in the path, as ``VoxelSpacing15.000``. The tomogram is the folder before
-``Reconstructions``.
+The path has the voxel spacing (``VoxelSpacing15.000``) and the name of the tomogram (the folder before
+``Reconstructions``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""pytom-match-pick: particles of a tomogram, in voxels of rlnDetectorPixelSize (which needs no magnification)."""
+"""pytom-match-pick: particles of a tomogram, in voxels.
+
+The column rlnDetectorPixelSize is the voxel size. No magnification is needed.
+"""
 
 from __future__ import annotations
 

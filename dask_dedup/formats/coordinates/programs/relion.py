@@ -1,4 +1,4 @@
-"""RELION: picks of one micrograph or tomogram in a STAR file. crYOLO writes such files, too.
+"""RELION: STAR files with the picks of one micrograph or tomogram. crYOLO also writes such files.
 
 Annotations of RELION 5 (``Picks/job010/annotations/TS_01_particles.star``) are in pixels of the binned tomogram.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.column_map import Scale
     from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
 
-#: Particle tables are read by `formats.star`, which knows optics groups and shifts.
+#: Labels of particle tables. `formats.star` reads particle tables, with their optics groups and shifts.
 _OF_PARTICLES = (
     *("rlnImageName", "rlnOpticsGroup", "rlnMagnification"),
     *(f"rlnOrigin{axis}{unit}" for axis in "XYZ" for unit in ("", "Angst")),

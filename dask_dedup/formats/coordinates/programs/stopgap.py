@@ -1,4 +1,4 @@
-"""STOPGAP: motive lists. Shifts are added to positions, both in voxels of the tomogram."""
+"""STOPGAP: motive lists. Positions and shifts are in voxels of the tomogram. Shifts are added to positions."""
 
 from __future__ import annotations
 

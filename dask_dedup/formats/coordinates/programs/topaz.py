@@ -1,4 +1,4 @@
-"""Topaz: a table with a header line, of one micrograph or many."""
+"""Topaz: a table with a header line, with the picks of one or many micrographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of Warp's template matching, with positions from 0 to 1."""
+"""Warp: results of template matching. Positions are fractions of the volume, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 
 def has_sizes(head: bytes, path: Path) -> bool:
-    """Return whether a STAR file that begins with `head` has matches, and a table near it the size of the first one."""
+    """Return whether a STAR file with the beginning `head` has matches of Warp, and the size of the tomogram is known.
+
+    The size is in a table of tomograms near the file. Only the tomogram of the first match is checked.
+    """
     header = _recognise(head, path)
     values = first_row(head, header.start).split() if header else []
     if header is None or len(values) != len(header.layout.columns):
@@ -54,12 +57,12 @@ def has_sizes(head: bytes, path: Path) -> bool:
     tomogram = values[header.layout.columns.index("micrograph")].decode(errors="replace")
     try:
         return TomogramTables().find(path, tomogram, (PIXEL_SIZE, *SIZES)) is not None
-    except InputError:  # of a table that need not be the one for this file
+    except InputError:  # the damaged table may not belong to this file
         return False
 
 
 def _all_fractions(text: bytes, columns: list[int]) -> bool:
-    """Return whether the positions of the first lines are from 0 to 1."""
+    """Return whether all positions in the first lines are from 0 to 1."""
     starts, is_pick = find_lines(text)
     lines = [line for line, pick in zip(split_lines(text, starts), is_pick, strict=True) if pick]
     rows = [line.split() for line in lines[:100]]
@@ -71,7 +74,7 @@ def _all_fractions(text: bytes, columns: list[int]) -> bool:
 
 
 def _find_scale(tables: TomogramTables, path: Path, tomogram: str) -> tuple[Scale, Path]:
-    """Return the size of a tomogram in angstrom."""
+    """Return the size of a tomogram as a scale. Positions times the size are in angstrom."""
     found = tables.find(path, tomogram, (PIXEL_SIZE, *SIZES))
     if found is None:
         raise InputError(
