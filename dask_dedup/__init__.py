@@ -1,10 +1,11 @@
 """Remove duplicate particle picks from cryo-EM particle tables.
 
-- `inspect` reads tables and shows what they hold.
-- `run` reads and writes files; `remove_duplicates` takes and returns frames.
-- `materialize` writes the particle tables of a run that listed its duplicates only; `read_kept` reads the kept
-  particles without them.
-- `verify`, `report`, `publish` and `status` work on a finished run; `clean` removes leftovers.
+- `inspect` reads tables and shows their contents.
+- `run` reads and writes files. `remove_duplicates` takes and returns data frames.
+- A run may write only a list of duplicates. `materialize` writes the particle tables of such a run. `read_kept` reads
+  its kept particles without these tables.
+- `verify`, `report`, `publish` and `status` work on a finished run.
+- `clean` removes leftovers of interrupted runs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from dask_dedup.results.verify import verify as verify
 
 
-#: Where each public name is defined.
+#: Module that defines each public name.
 _MODULES = {
     "DedupError": "errors",
     "DedupParams": "dedup.params",

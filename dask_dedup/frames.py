@@ -72,7 +72,7 @@ def remove_duplicates(
     Returns
     -------
     kept, rejected : same type as `particles`
-        All columns, rows in the order of `particles` (and, for Dask, in its partitions).
+        All columns. The rows are in the order of `particles` and, for Dask, in the same partitions.
 
     Raises
     ------
@@ -84,12 +84,11 @@ def remove_duplicates(
 
     Notes
     -----
-    Dask frames stay lazy. One shuffle moves the picks (numbers only: position, score, uid) by
-    micrograph, and both results share it; the rows stay in their partitions. The partitions are read
-    twice, so they must be the same each time. Repeated uids, clashing micrograph names and odd
-    scores are not detected in Dask frames, nor are pixel coordinates that are all from 0 to 1.
-    If `micrographs` has the sizes of tomograms, the first partition is computed at once, because
-    its coordinates may be fractions of the tomogram. The separation ``auto`` is refused for Dask frames.
+    Dask frames stay lazy. One shuffle moves the picks (numbers only: position, score, uid) by micrograph. Both
+    results share this shuffle. The rows stay in their partitions. Each partition is read twice, so its rows must be
+    the same each time. If `micrographs` has the sizes of tomograms, the first partition is computed at once, because
+    its coordinates may be fractions of the tomogram. The separation ``auto`` is refused. Four problems are not
+    detected: repeated uids, clashing micrograph names, odd scores, and pixel coordinates that are all from 0 to 1.
 
     Examples
     --------
@@ -154,14 +153,14 @@ def reject_rows(
     Parameters
     ----------
     inputs : mapping of str to mapping of str to pyarrow.Table
-        For each input, in order, its parts by name, such as one per tomogram, with the same columns.
+        For each input, in order, its parts by name, such as one part per tomogram. All parts have the same columns.
         Messages and parameters use these names. Micrographs have the same names in all inputs.
     params : DedupParams
 
     Returns
     -------
     list of (n,) bool
-        Whether each row is rejected, for all parts of the first input, then of the second, and so on.
+        For each part, whether each row is rejected. Parts of the first input come first, then of the second, and so on.
 
     Raises
     ------
@@ -186,7 +185,7 @@ def reject_rows(
 
 
 def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]:
-    """Return for each fragment a mask of its rejected rows. Log the warnings."""
+    """Return a mask of the rejected rows of each fragment. Log the warnings."""
     params = inputs.params
     picks, warnings = _read_picks(rows, inputs)
     if params.measures:
@@ -207,7 +206,7 @@ def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]
 def _with_matched_names(
     frame: Any, roles: ColumnRoles, micrographs: pa.Table | None, params: DedupParams
 ) -> ColumnRoles:
-    """Return the roles with the stripping by which names of a frame match those of the micrograph table."""
+    """Return the roles with the stripping for which names of a frame match the names of the micrograph table."""
     found = NameMatch()
     if micrographs is not None:
         column = _as_arrow(frame, [roles.micrograph])
@@ -269,7 +268,7 @@ def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
 def _describe(
     name: str, columns: Sequence[str], rows: Mapping[str, int] | None = None, source: int = 0
 ) -> ParticleTable:
-    """Make a `ParticleTable` that describes an input in memory: a file and a fragment for each part.
+    """Make a `ParticleTable` for an input in memory, with a file and a fragment for each part.
 
     `rows` has the number of rows of each part by its name.
     """
@@ -365,7 +364,7 @@ def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
 def _partition_picks(
     numbers: pd.DataFrame, narrow: pd.DataFrame, inputs: Inputs, number: int
 ) -> pd.DataFrame:
-    """Extract the picks of one partition of a Dask frame. Assign each to one of `number` shuffle partitions."""
+    """Extract the picks of one partition of a Dask frame. Assign each pick to one of `number` shuffle partitions."""
     from dask_dedup.pipeline.executors.exchange import picks_frame
 
     part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)

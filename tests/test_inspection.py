@@ -29,7 +29,7 @@ from dask_dedup.inspection import survey
 from dask_dedup.inspection.matching import compare_shifts, estimate_height, match
 from dask_dedup.inspection.neighbours import (
     Centres,
-    Cloud,
+    CentreTree,
     count_values,
     measure_neighbourhoods,
 )
@@ -632,7 +632,7 @@ class TestOutput:
 
 def test_a_cloud_keeps_micrographs_apart():
     one = centres([[0.0, 0.0], [0.0, 0.0], [10.0, 0.0]], [0, 1, 2])
-    assert np.isinf(Cloud(one, 1000.0).nearest_own()).all()
+    assert np.isinf(CentreTree(one, 1000.0).nearest_own()).all()
 
 
 @pytest.mark.parametrize("most", [1, 50, 10**6, 10**12])

@@ -1,4 +1,4 @@
-"""Advice and warnings that an inspection gives and a run does not."""
+"""Advice and warnings that only an inspection gives."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from dask_dedup.inspection.survey import Survey
     from dask_dedup.particles.inputs import Inputs
 
-#: x and y of half a box differ by this fraction at most.
+#: Largest relative difference between x and y of half a box.
 _HALF_BOX = 0.15
-#: Boxes of picks have this many pixels at least.
+#: Smallest size of a box, in pixels.
 _SMALLEST_BOX = 4.0
-#: With this many picks on common micrographs, real matches stand out from chance.
+#: Smallest number of picks on common micrographs to distinguish real matches from chance.
 _ENOUGH = 50
 
 
@@ -61,7 +61,7 @@ def find_warnings(
 
 
 def _describe_offset(offset: Sequence[float], one: InspectedInput, other: InspectedInput) -> str:
-    """Return a warning about a constant offset, `other` minus `one`. It names the input to correct, and by how much."""
+    """Return a warning about a constant offset, `other` minus `one`, with the input to correct and the correction."""
     wrong, right, missing = (one, other, np.array(offset))
     if missing[0] < 0:  # a corner of a box has the smaller coordinates
         wrong, right, missing = (other, one, -missing)
@@ -121,7 +121,7 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
     for start in range(len(inputs.tables)):
         if start in opposite:
             continue
-        # Walk through all inputs that are connected to this one by a clear verdict.
+        # Visit all inputs that are connected to this input by a clear verdict.
         opposite[start], group = False, [start]
         for number in group:
             for both, flip in known:
@@ -138,7 +138,7 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
 
 
 def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, float]) -> str:
-    """Return the advice on `flip_y` that makes y run the same way in all inputs."""
+    """Return the advice on `flip_y`, so that y runs the same way in all inputs."""
     wanted = sorted(set(inputs.params.flip_y) ^ set(flips))
     if not wanted:
         return f"y runs one way in all inputs without {parameter('flip_y')}: leave it out"

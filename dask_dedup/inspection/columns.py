@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
 
-#: Stand in for a missing micrograph column; every value is null.
+#: Columns of nulls that replace a missing micrograph column.
 _STAND_INS = ("location/micrograph_path", "rlnMicrographName")
 NO_SHIFT: dict[str, Any] = {
     "shift": (),
@@ -34,7 +34,7 @@ NO_SHIFT: dict[str, Any] = {
     "given_psize_shift": None,
     "subtomogram": (),
 }
-#: Parts of a table that an inspection can do without, and their roles then.
+#: Optional parts of a table, and the roles of a table without them.
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "score": {"score": None},
     "shift": NO_SHIFT,
@@ -63,7 +63,7 @@ def find_roles(
 ) -> tuple[list[ColumnRoles], bool]:
     """Return the column roles of every input, and whether the inputs can be compared.
 
-    Raises an InputError if a table has no positions.
+    Raise InputError if a table has no positions.
     """
     params.check_inputs((table.path for table in tables), micrographs)
     eased = allow_missing_scores([(table.path, table.schema.names) for table in tables], params)

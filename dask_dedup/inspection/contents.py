@@ -16,15 +16,16 @@ class Neighbourhood:
     Attributes
     ----------
     picks, coincident : int
-        Number of all picks, and of picks at exactly the position of another.
+        Number of all picks, and of picks at exactly the position of another pick.
     pairs : dict of float to int
         Number of pairs within each radius.
     nearest : dict of float to float
         Percentiles of the distance to the nearest neighbour.
     edges, histogram : tuple
-        Bin edges of the same distance, and counts. The last counts picks beyond the bins or alone.
+        Bin edges of the distance to the nearest neighbour, and counts. The last count is for picks without a
+        neighbour within the bins.
     spacing : Spacing or None
-        None without a gap.
+        Gap between the distances of duplicates and of real neighbours. None without a gap.
     """
 
     picks: int
@@ -44,11 +45,11 @@ class FlipTest:
     ----------
     verdict : {"same", "opposite", "unclear"}
     height : float or None
-        Micrograph height for flipping one input; None if it cannot be estimated.
+        Micrograph height for flipping one input. None if the height is not known and cannot be estimated.
     estimated : bool
         Whether the height was estimated from the picks.
     as_is, flipped, chance : (float, float)
-        Fraction of each input's picks that have a partner: unchanged, flipped, and by chance.
+        Fraction of each input's picks with a partner in the other input: unchanged, flipped, and by chance.
     """
 
     verdict: str
@@ -66,9 +67,9 @@ class OffsetTest:
     Attributes
     ----------
     offset : tuple of float
-        Positions in the second input minus those in the first, x, y and, for tomograms, z.
+        Positions in the second input minus positions in the first input: x, y and, for tomograms, z.
     as_is, matched : (float, float)
-        Fraction of each input's picks that have a partner: unchanged, and with the offset removed.
+        Fraction of each input's picks with a partner in the other input: unchanged, and without the offset.
     """
 
     offset: tuple[float, ...]
@@ -83,11 +84,12 @@ class ShiftTest:
     Attributes
     ----------
     verdict : {"minus", "none", "plus", "unclear"}
-        Sign that brings duplicates closest.
+        Sign with the smallest distances of duplicates.
     radius, picks
         Largest distance between partners, and number of picks measured.
     minus, none, plus : float
-        Two inputs: median distance of partners, NaN with too few. One input: number of close pairs.
+        For two inputs, the median distance of partners, NaN with too few partners. For one input, the number of close
+        pairs.
     """
 
     verdict: str
@@ -105,15 +107,15 @@ class Match:
     Attributes
     ----------
     radius, median : float
-        Largest and median distance between partners; the median is None without any.
+        Largest and median distance between partners. The median is None without partners.
     micrographs : int
-        Shared micrographs.
+        Number of common micrographs.
     picks, matched : (int, int)
-        Picks of each input on these micrographs, and picks with a partner.
+        Number of picks of each input on these micrographs, and of picks with a partner.
     flip, shift : FlipTest, ShiftTest
-        `shift` is None if neither input has shifts.
+        Results of the tests of y axes and shifts. `shift` is None if neither input has shifts.
     offset : OffsetTest or None
-        None if there is no offset.
+        Constant offset between the picks. None if there is no offset.
     """
 
     radius: float
@@ -135,7 +137,7 @@ class Score:
     field : str
         Value of the parameter ``score_field`` that selects this column.
     label : str
-        Name of the score in the files of picks; else the column.
+        Name of the score in pick files. For other tables, the column.
     used : bool
         Whether the parameters select this column.
     least, greatest : float
@@ -158,28 +160,29 @@ class InspectedInput:
     Attributes
     ----------
     picker : str
-        Name of the picker, if the user gave one.
+        Name of the picker, empty if the user gave no name.
     description : str
-        Format, number of micrographs, meaning of the positions and range of the scores of picks; empty for others.
+        For pick files: format, number of micrographs, meaning of positions and range of scores. Empty for other
+        tables.
     per_micrograph : tuple of float
-        Least, median and greatest number of particles; empty if there are no micrographs.
+        Minimum, median and maximum number of particles. Empty if there are no micrographs.
     fields : dict of str to tuple of str
-        Columns by role; empty if the table has no column for the role.
+        Columns by role. A role without columns has an empty tuple.
     position_unit : {"fraction", "pixel", "volume", "angstrom"}
         Unit of the stored positions.
     pixel_size : tuple of float
-        Least and greatest micrograph pixel size, angstrom; empty if unknown.
+        Minimum and maximum micrograph pixel size, angstrom. Empty if unknown.
     unit : {"A", "px"}
         Unit of all distances.
     half_sets : dict of int to int
-        Rows of each half-set; -1 means none.
+        Number of rows of each half-set. -1 means no half-set.
     matched : str
-        How many micrographs have the name of one of another input, and what was taken off the names; empty if
+        Number of micrographs with a match by name in another input, and the parts removed from names. Empty if
         micrographs are not matched by name.
     neighbourhood : Neighbourhood or None
-        None with fewer than two particles to measure.
+        Distances of the sampled particles. None with fewer than two particles.
     shift : ShiftTest or None
-        None without shifts.
+        Result of the test of shifts. None without shifts.
     """
 
     path: str
@@ -206,7 +209,7 @@ class InspectedInput:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Numbers of two inputs, and the match of their picks: None if no measured micrograph is in both."""
+    """Two inputs (by number) and the match of their picks. `match` is None if they share no measured micrograph."""
 
     one: int
     other: int

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from dask_dedup.inspection.separation import SeparationAdvice
     from dask_dedup.particles.checks.scales import InputScale
 
-#: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
+#: Largest distance between partners, angstrom, if duplicates are particles with equal coordinates.
 _SEPARATION = 20.0
 _FILAMENTS = (CRYOSPARC.filament, RELION.filament)
 
@@ -84,15 +84,14 @@ def inspect(
     separations: Sequence[float] | None = None,
     **keywords: Any,
 ) -> Inspection:
-    """Read particle tables and report contents, problems, and whether the tables fit together.
+    """Read particle tables. Report the contents, the problems, and the agreement of the tables.
 
     Parameters
     ----------
     inputs : path or sequence of paths
-        As for `run`.
+        Particle tables, as for `run`.
     params : DedupParams, optional
-        Parameters that choose columns, and those that rank and exempt particles. Picks of two inputs match within
-        `min_separation`.
+        Parameters of the run. Picks of two inputs match within `min_separation`.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
     names : mapping, optional
@@ -106,7 +105,7 @@ def inspect(
     -------
     Inspection
         `problems` lists the errors that `run` would raise. Without a pixel size, distances are in
-        pixels and leave out shifts.
+        pixels, without shifts.
 
     Raises
     ------
@@ -124,7 +123,7 @@ def inspect(
     names = pickers.check_names(listed(inputs), names)
     paths, params = group_inputs(listed(inputs), names, params)
     if not paths:
-        raise InputError("no input: name at least one particle table")
+        raise InputError("no input: pass at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])
     problems: list[str] = []
     opened, comparable = _open(paths, names, micrographs, params, problems)
@@ -172,8 +171,8 @@ def _open(
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
     """Choose angstrom or pixels for all distances. Return the unit, and the inputs set up for that unit.
 
-    Distances are in angstrom if every input has a pixel size, else in pixels. Shifts have
-    angstrom or pixels of another size, so in pixels they are left out.
+    Distances are in angstrom if every input has a pixel size, else in pixels. Distances in pixels leave out shifts,
+    because shifts are in angstrom or in pixels of another size.
     """
     if all(_has_pixel_size(inputs, table) for table in inputs.tables):
         return "A", inputs
@@ -187,7 +186,7 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
 
 
 def _has_pixel_size(inputs: Inputs, table: ParticleTable) -> bool:
-    """Return whether the pixel size of a table is known. Of a possible export of Warp, the first rows decide."""
+    """Return whether the pixel size of a table is known. For a table that may be from Warp, the first rows decide."""
     roles = inputs.roles[table.source]
     if roles.binned:
         return inputs.micrographs is not None and inputs.micrographs.binned is not None
@@ -268,7 +267,7 @@ def _conclude(
 
 
 def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
-    """Return half the spacing of particles, in pixels. Picks of two inputs within this distance match."""
+    """Return the matching distance for picks of two inputs, in pixels: half the spacing of particles."""
     known = [one for one in measured if one.nearest]
     begin = [one.spacing.neighbours_begin for one in known if one.spacing]
     apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]
@@ -276,7 +275,7 @@ def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
 
 
 def _range_of_scores(found: InputSurvey, table: ParticleTable) -> tuple[float, float]:
-    """Return the least and greatest score in the first score column of a table; infinite if there are none."""
+    """Return the minimum and maximum score in the first score column of a table; infinite if there are none."""
     stored = next((found.scores[name] for name in table.schema.names if name in found.scores), None)
     return (stored.low, stored.high) if stored else (np.inf, -np.inf)
 

@@ -11,7 +11,7 @@ from dask_dedup.inspection.neighbours import (
     RATIO,
     SIGNIFICANT,
     Centres,
-    Cloud,
+    CentreTree,
     clearly_larger,
     count_values,
     partners,
@@ -20,11 +20,11 @@ from dask_dedup.inspection.neighbours import (
 )
 from dask_dedup.inspection.offset import find_offset
 
-#: Number of pairs of equal x from which a height is estimated.
+#: Largest number of pairs of equal x to estimate a height.
 _VOTES = 1_000_000
-#: Fewer partners than this say nothing about a shift.
+#: Smallest number of partners to test a shift.
 _FEWEST = 20
-#: Shifts are subtracted, left out, or added.
+#: Factor of shifts: subtracted, left out, or added.
 _SIGNS = {"minus": -1, "none": 0, "plus": 1}
 _FRACTIONS = np.array([1.0, 2.0, 4.0, 8.0])
 
@@ -56,7 +56,7 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
 def _compare_axes(
     one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
 ) -> tuple[FlipTest, tuple[Centres, Centres]]:
-    """Test whether y runs the same way in both inputs. Also return both, one flipped if y runs opposite ways."""
+    """Test whether y runs the same way in both inputs. Also return both inputs with the same direction of y."""
     height, flipped_pair = None, None
     if other.has_heights:
         height, flipped_pair = float(np.median(other.height)), (one, other.flipped())
@@ -65,13 +65,13 @@ def _compare_axes(
     elif (height := estimate_height(one, other, radius)) is not None:
         flipped_pair = one, other.flipped(height)
     estimated = height is not None and not (one.has_heights or other.has_heights)
-    # Mirroring x keeps the density of picks and destroys every true match.
+    # For the level of chance: a mirrored x keeps the density of picks and removes every true match.
     x = np.concatenate([one.points[:, 0], other.points[:, 0]])
     mirrored = one.points.copy()
     mirrored[:, 0] = np.percentile(x, 1) + np.percentile(x, 99) - mirrored[:, 0]
     chance = shares(replace(one, points=mirrored), other, radius)
     flipped = shares(*flipped_pair, radius) if flipped_pair else None
-    # Use the share of the smaller input: most picks of a much larger one have no partner at all.
+    # Use the share of the smaller input, because most picks of a much larger input have no partner.
     side = int(len(other) < len(one))
     picks = min(len(one), len(other))
     same, opposite, random = as_is[side], flipped[side] if flipped else 0.0, chance[side]
@@ -85,10 +85,10 @@ def _compare_axes(
 
 
 def estimate_height(one: Centres, other: Centres, radius: float) -> float | None:
-    """Estimate the micrograph height by pairing picks that agree in x. Return None if there is no such pair.
+    """Estimate the micrograph height from pairs of picks with equal x. Return None if there is no such pair.
 
-    A pick and its flipped partner agree in x, and their y add up to the height. The estimate is the
-    most frequent sum over all pairs of picks that agree in x (and z).
+    A pick and its flipped partner have equal x, and the sum of their y is the height. The estimate is the most
+    frequent sum over all pairs of picks with equal x (and z).
     """
     x = np.concatenate([one.points[:, 0], other.points[:, 0]])
     apart = 4 * max(radius, float(np.ptp(x)))
@@ -102,7 +102,7 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
     sums = (a[:, 1] + b[:, 1])[near]
     if not sums.size:
         return None
-    # The peak may straddle two bins, so neighbouring bins are added.
+    # A peak may be at the edge of two bins, so neighbouring bins are added.
     low = sums.min()
     values, counts = count_values(((sums - low) / radius).astype(np.int64))
     adjacent = np.append(np.diff(values) == 1, False)
@@ -121,7 +121,7 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
         return ShiftTest("unclear", radius, picks, *(float("nan"),) * 3)
     medians = np.median(matched, axis=1)
     best = int(np.argmin(medians))
-    # Sign test: how much more often the best is closer than each of the others.
+    # Sign test: number of picks for which the best sign is closer than another sign, minus the opposite number.
     wins = [
         (matched[best] < rest).sum() - (matched[best] > rest).sum()
         for rest in np.delete(matched, best, axis=0)
@@ -134,19 +134,19 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
 def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     """Test whether one input has the most close pairs with shifts subtracted, left out or added.
 
-    Counts pairs within the radius, a half, a quarter and an eighth of it, and uses the radius that
-    separates the signs best. Duplicates crowd at short distances. If pairs grow in proportion to
-    the radius or faster, the sign may only have blurred the distance to real neighbours.
+    Pairs are counted within the radius and within a half, a quarter and an eighth of it. The radius that separates the
+    signs best is used. Duplicates are mostly at short distances. If the number of pairs grows in proportion to the
+    radius or faster, the sign may only change the distances to real neighbours. Then the verdict is unclear.
     """
     radii = radius / _FRACTIONS
-    clouds = [Cloud(centres.with_shift(sign), radius) for sign in _SIGNS.values()]
-    counts = np.array([cloud.count_pairs(radii) for cloud in clouds])
+    trees = [CentreTree(centres.with_shift(sign), radius) for sign in _SIGNS.values()]
+    counts = np.array([tree.count_pairs(radii) for tree in trees])
     ordered = np.sort(counts, axis=0)
     best, second = ordered[-1], ordered[-2]
     sigmas = (best - second) / np.sqrt(np.maximum(best + second, 1))
     at = int(np.argmax(sigmas))
     sign = int(np.argmax(counts[:, at]))
-    crowded = (counts[sign] * _FRACTIONS >= 2 * counts[sign, 0])[1:].any()
+    mostly_close = (counts[sign] * _FRACTIONS >= 2 * counts[sign, 0])[1:].any()
     clear = best[at] >= _FEWEST and best[at] > RATIO * second[at] and sigmas[at] > SIGNIFICANT
-    verdict = list(_SIGNS)[sign] if clear and crowded else "unclear"
+    verdict = list(_SIGNS)[sign] if clear and mostly_close else "unclear"
     return ShiftTest(verdict, float(radii[at]), len(centres), *counts[:, at].astype(float).tolist())

@@ -1,6 +1,6 @@
 """Distances between particles, computed from arrays of centres.
 
-All micrographs are measured together: an extra axis keeps them apart in one KD-tree.
+All micrographs are measured together in one KD-tree. An extra axis separates them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: Values are counted without sorting if the largest is at most this times their number.
+#: Values are counted without sorting if the largest value is at most this factor times their number.
 _DENSE = 8
-#: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
+#: A share of matches is clearly larger than another share by this margin, ratio and number of standard errors.
 MARGIN, RATIO, SIGNIFICANT = 0.05, 1.5, 5.0
 #: Distances at which pairs are counted.
 RADII = (5.0, 10.0, 20.0, 50.0, 100.0)
@@ -46,7 +46,7 @@ class Centres:
     shift : (n, d) float64 or None
         Shifts that were subtracted.
     height : (n,) float64
-        Micrograph height in the unit of `points`: the sum of a y and its mirror image. NaN if unknown.
+        Micrograph height in the unit of `points`. NaN if unknown.
     """
 
     micrograph: NDArray[np.int64]
@@ -79,7 +79,7 @@ class Centres:
         return Centres(self.micrograph[rows], self.points[rows], shift, self.height[rows])
 
     def with_shift(self, sign: int) -> Self:
-        """Return the centres with shifts subtracted (`sign` -1, as in `points`), left out (0) or added (1)."""
+        """Return the centres with shifts subtracted (`sign` is -1, as in `points`), left out (0) or added (1)."""
         if self.shift is None:
             return self
         return replace(self, points=self.points + (1 + sign) * self.shift)
@@ -94,7 +94,7 @@ class Centres:
         return replace(self, points=points, shift=shift)
 
 
-class Cloud:
+class CentreTree:
     """A KD-tree of centres, for distances up to `reach`. Coincident centres share one point."""
 
     def __init__(self, centres: Centres, reach: float) -> None:
@@ -106,7 +106,7 @@ class Cloud:
         self.tree = cKDTree(self.points)
 
     def embed(self, centres: Centres) -> Floats:
-        """Add a coordinate that puts the centres of different micrographs more than `reach` apart."""
+        """Add a coordinate so that centres of different micrographs are more than `reach` apart."""
         return np.column_stack([centres.micrograph * (4.0 * self.reach), centres.points])
 
     def nearest_own(self) -> Floats:
@@ -139,9 +139,9 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 
 
 def partners(one: Centres, other: Centres, radius: float) -> Floats:
-    """Return the distance from each pick of `one` to the nearest of `other`, or infinity beyond `radius`, (n,)."""
+    """Return the distance from each pick of `one` to the nearest pick of `other`, (n,); infinity beyond `radius`."""
     # The bound of a KD-tree query is exclusive.
-    return Cloud(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
+    return CentreTree(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
 
 
 def shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
@@ -151,11 +151,11 @@ def shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
 
 
 def count_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct values of non-negative integers, sorted, and how often each occurs."""
+    """Return the sorted distinct values of non-negative integers, and the number of times each value occurs."""
     if values.max(initial=0) > _DENSE * max(values.size, 1000):
         distinct, counts = np.unique(values, return_counts=True)
         return distinct, counts
-    # Sorting takes ten times as long.
+    # A sort takes ten times as long.
     every = np.bincount(values)
     distinct = np.flatnonzero(every)
     return distinct, every[distinct]
@@ -164,9 +164,9 @@ def count_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
 def sample_pairs(
     first: NDArray[np.intp], count: NDArray[np.intp], most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pair each row i with the positions from ``first[i]`` on, ``count[i]`` of them. Return rows and positions, (p,).
+    """Pair each row i with the ``count[i]`` indices from ``first[i]`` on. Return rows and indices, each (p,).
 
-    Beyond about `most` pairs, rows are chosen at random, with all their pairs.
+    If there are more than about `most` pairs, use all pairs of randomly chosen rows.
     """
     chosen = np.random.default_rng(0).permutation(count.size)
     chosen = chosen[: max(1, int(np.searchsorted(np.cumsum(count[chosen]), most)))]
@@ -185,7 +185,7 @@ def clearly_larger(share: float, other: float, picks: int) -> bool:
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood | None]:
-    """Measure the distances within each set of centres. Return None for a set of fewer than two.
+    """Measure the distances within each set of centres. Return None for a set with fewer than two centres.
 
     By default, the histograms have bin edges that suit all sets.
     """
@@ -204,7 +204,9 @@ def measure_neighbourhoods(
             Neighbourhood(
                 picks=len(centres),
                 coincident=int(np.count_nonzero(nearest == 0)),
-                pairs=dict(zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)),
+                pairs=dict(
+                    zip(RADII, CentreTree(centres, RADII[-1]).count_pairs(RADII), strict=True)
+                ),
                 nearest={p: float(np.percentile(known, p)) for p in percentiles},
                 edges=tuple(edges),
                 histogram=(*counts, nearest.size - sum(counts)),
@@ -218,7 +220,7 @@ def _nearest_distances(centres: Centres) -> Floats:
     if len(centres) < 2:
         return np.empty(0)
     span = np.ptp(centres.points, axis=0)
-    return Cloud(centres, float(np.hypot.reduce(span)) + 1.0).nearest_own()
+    return CentreTree(centres, float(np.hypot.reduce(span)) + 1.0).nearest_own()
 
 
 def _choose_edges(distances: Floats) -> list[float]:

@@ -1,4 +1,4 @@
-"""Find a constant offset between the picks of two inputs, such as corners of boxes against their centres."""
+"""Find a constant offset between the picks of two inputs, such as between corners and centres of boxes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from dask_dedup.inspection.neighbours import Floats
 
-#: Number of pairs of picks in which the most frequent difference is searched.
+#: Largest number of pairs of picks to find the most frequent difference.
 _PAIRS = 1_000_000
-#: Fewer partners than this say nothing about an offset.
+#: Smallest number of partners to find an offset.
 _FEWEST = 20
 #: Bins are numbered with int64.
 _MOST_BINS = 2.0**62
-#: An offset within the matching radius counts if it is this fraction of the radius, and halves the distances.
+#: Smallest offset, as a fraction of the matching radius.
 _LEAST = 0.25
 
 
@@ -39,7 +39,7 @@ def find_offset(one: Centres, other: Centres, radius: float) -> OffsetTest | Non
     Returns
     -------
     OffsetTest or None
-        None if moving one input does not clearly bring more picks, or the same picks much closer, together.
+        None if a moved input does not clearly have more partners, or much closer partners.
     """
     offset = _most_frequent_difference(one, other, radius)
     if offset is None or np.hypot.reduce(offset) < _LEAST * radius:
@@ -62,13 +62,13 @@ def find_offset(one: Centres, other: Centres, radius: float) -> OffsetTest | Non
 
 
 def _most_frequent_difference(one: Centres, other: Centres, radius: float) -> Floats | None:
-    """Return the most frequent difference, other minus one, (d,) float64. Return None if no micrograph has both."""
+    """Return the most frequent difference, other minus one, (d,) float64. None if no micrograph has picks of both."""
     differences = _sample_differences(one, other)
     if not len(differences):
         return None
     width, best, centre = 2 * radius, 0, np.zeros(differences.shape[1])
     axes = [np.ascontiguousarray(along) for along in differences.T]
-    # The peak may straddle bins, so there are grids that are half a bin apart.
+    # A peak may be at the edge of bins, so there are also grids that are shifted by half a bin.
     for half in product((0.0, 0.5), repeat=differences.shape[1]):
         bins = [
             np.floor(along / width + shift).astype(np.int64)
@@ -85,7 +85,7 @@ def _most_frequent_difference(one: Centres, other: Centres, radius: float) -> Fl
             best = int(counts.max())
             peak = np.array(np.unravel_index(keys[np.argmax(counts)], sizes))
             centre = (peak + low + 0.5 - np.array(half)) * width
-    for reach in (2 * radius, radius, radius / 2):  # first the whole bin
+    for reach in (2 * radius, radius, radius / 2):  # the first reach covers the whole bin
         squares = sum((along - middle) ** 2 for along, middle in zip(axes, centre, strict=True))
         near = differences[squares <= reach**2]
         if not len(near):

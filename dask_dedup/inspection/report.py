@@ -24,21 +24,21 @@ class Inspection:
     ----------
     inputs : tuple of InspectedInput
     pairs : tuple of Pair
-        Empty if the inputs cannot be compared.
+        Matches between inputs. Empty if the inputs cannot be compared.
     together : Neighbourhood or None
-        All inputs as one set, after the advised flips.
+        Distances between the picks of all inputs, after the advised flips.
     flips : tuple of int
         Ordinals of the inputs to flip because their y axis runs the other way.
     measured : dict of str to int
-        ``picks`` and ``micrographs`` measured, and ``of_micrographs`` in all.
+        Number of ``picks`` and ``micrographs`` in the sample, and of all micrographs (``of_micrographs``).
     separation : SeparationAdvice
-        The recommended separation, and what a run keeps at others.
+        The recommended separation, and the number of kept picks at other separations.
     problems : tuple of str
         Errors that `run` would raise with the same parameters.
     warnings : tuple of str
     advice : tuple of str
     sample : InspectedSample
-        For a page; not in `to_dict`.
+        Sample for a report page. Not in `to_dict`.
     """
 
     inputs: tuple[InspectedInput, ...]
@@ -58,7 +58,7 @@ class Inspection:
         Parameters
         ----------
         spelled : callable, optional
-            Function that spells the parameters in a message for another interface.
+            Function that replaces parameter names in a message, for example by command-line flags.
         """
         names = [each.name for each in fields(self) if each.name != "sample"]
         values = {name: _plain(getattr(self, name), spelled) for name in names}
@@ -69,7 +69,7 @@ class Inspection:
 
     @property
     def recommended_separation(self) -> float | None:
-        """The recommended separation in angstrom; None without a gap, without duplicates or without a pixel size."""
+        """The recommended separation in angstrom. None without a gap, without duplicates or without a pixel size."""
         return self.separation.recommended
 
     def lines(self, spelled: Callable[[str], str] = str, *, verbose: bool = True) -> list[str]:

@@ -1,4 +1,4 @@
-"""The recommended separation, and what a run would keep at others, from the sample that a report shows."""
+"""The recommended separation, and the number of kept picks at other separations, from the sample of a report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeptAt:
-    """Picks of the sample that a run keeps at one separation: of all inputs, and of each."""
+    """Number of sampled picks that a run keeps at one separation: of all inputs, and of each input."""
 
     separation: float
     kept: int
@@ -46,7 +46,7 @@ class SeparationAdvice:
     Attributes
     ----------
     recommended : float or None
-        Angstrom; None without a gap, without duplicates, and without a pixel size.
+        Recommended separation, angstrom. None without a gap, without duplicates, and without a pixel size.
     reason : str
         Advice on the separation, in one sentence without a full stop.
     spacing : Spacing or None
@@ -54,9 +54,9 @@ class SeparationAdvice:
         Unit of `spacing` and `kept_at`.
     kept_at : tuple of KeptAt
     cut_short : bool
-        Whether larger separations were left out because too many pairs are that close.
+        Whether larger separations were left out because of too many pairs.
     picks, micrographs : int
-        Size of the sample.
+        Number of picks and micrographs in the sample.
     """
 
     recommended: float | None
@@ -71,7 +71,7 @@ class SeparationAdvice:
 
 @dataclass(frozen=True, slots=True)
 class InspectedSample:
-    """The picks of the sample that a report shows, before anything is decided.
+    """The picks of the sample of a report, before any decision.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class InspectedSample:
 
 
 def check_separations(separations: Sequence[float] | None) -> None:
-    """Raise InputError unless the separations to try are numbers above 0, and not too many."""
+    """Raise InputError unless all separations are numbers above 0, and there are not too many."""
     name = parameter("separations")
     if separations is None:
         return
@@ -107,7 +107,7 @@ def advise_separation(
     separations: Sequence[float] | None,
     obstacle: str,
 ) -> SeparationAdvice:
-    """Find the recommended separation, and what a run would keep of the picks of a sample.
+    """Find the recommended separation, and the picks of a sample that a run keeps at other separations.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def advise_separation(
     unit : {"A", "px"}
         Unit of the centres.
     separations : sequence of float, optional
-        By default 32 or fewer multiples of a round number.
+        Separations to try. By default at most 32 multiples of a round number.
     obstacle : str
-        Why the inputs cannot be compared yet; empty if they can.
+        Reason why the inputs cannot be compared yet. Empty if they can be compared.
     """
     micrographs = np.unique(picks.micrograph).size
     if obstacle:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dask_dedup.inspection.contents import InspectedInput, Pair
     from dask_dedup.inspection.separation import KeptAt, SeparationAdvice
 
-#: Inputs and pairs of inputs with a line each, and separations named.
+#: Largest numbers of inputs and of pairs of inputs with a line each, and of separations in the summary.
 _INPUTS, _PAIRS, _NAMED = 4, 3, 4
 _WIDTH = 100
 _DIRECTIONS = {
@@ -21,7 +21,7 @@ _DIRECTIONS = {
     "opposite": "y runs OPPOSITE ways",
     "unclear": "direction of y unclear",
 }
-#: Lines of the table of kept particles, and the longest bar.
+#: Largest number of lines in the table of kept particles, and length of the longest bar.
 _ROWS, _BAR = 16, 40
 
 
@@ -36,7 +36,7 @@ def summarize(
     *,
     verbose: bool,
 ) -> list[Message]:
-    """Return at most 15 lines: the inputs, whether they fit together, and the recommended separation."""
+    """Return at most 15 lines: the inputs, the agreement of the inputs, and the recommended separation."""
     rows = sum(entry.rows for entry in inputs)
     micrographs = counted(measured["of_micrographs"], "micrograph")
     several = f"{counted(len(inputs), 'input')}: " if len(inputs) > 1 else ""
@@ -90,7 +90,7 @@ def _compare(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedInput])
 
 
 def _describe_separation(separation: SeparationAdvice) -> list[str]:
-    """Return the lines on the recommended separation. They are wrapped by the caller."""
+    """Return the lines on the recommended separation. The caller wraps the lines."""
     lines = [f"separation: {Message(separation.reason).raw}"]
     if separation.kept_at:
         named = _choose_named(separation)
@@ -100,7 +100,7 @@ def _describe_separation(separation: SeparationAdvice) -> list[str]:
 
 
 def _choose_named(separation: SeparationAdvice) -> list[KeptAt]:
-    """Return a few separations: about both ends of the gap and the recommended one, or else evenly distributed."""
+    """Return a few separations: near both ends of the gap and the recommendation, or else evenly distributed."""
     tried, found = separation.kept_at, separation.spacing
     if found is None or found.recommended is None:
         step = -(-len(tried) // _NAMED)

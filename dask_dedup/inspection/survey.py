@@ -45,15 +45,15 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.plan import Census
 
-#: Distances are measured on whole micrographs with at most this many picks; everything is counted.
+#: Distances are measured on whole micrographs with at most this many picks together. All rows are counted.
 PICKS_MEASURED = 250_000
-#: At most about this many uids are compared: a share chosen by hash, which keeps repeated uids together.
+#: Largest number of compared uids, approximately. Their hashes decide, so that repeated uids are all compared or not.
 UIDS_COMPARED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class InputSurvey:
-    """Counts of one input: a summary per fragment, rows by half-set (-1 for none), and ranges of score columns."""
+    """Counts of one input: a summary per fragment, rows by half-set (-1 if none), and ranges of score columns."""
 
     summaries: list[ScanSummary]
     half_sets: Counter[int]
@@ -72,13 +72,13 @@ class Survey:
     measured : dict of str to int
         As in `Inspection`.
     repeated : RepeatedUids
-        Among the compared uids.
+        Repeated uids among the compared uids.
     uid_share : int
-        One uid in this many was compared.
+        One uid out of this number of uids was compared.
     picks : Picks
-        Those of the sample that a report shows, with the centres of `samples`.
+        Picks of the sample of a report, with the same centres as in `samples`.
     sampled : SampledMicrographs
-        Sizes of their micrographs.
+        Sizes of the micrographs of `picks`.
     """
 
     inputs: list[InputSurvey]
@@ -93,8 +93,8 @@ class Survey:
 def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
     """Count all rows, and collect particle centres on a sample of micrographs.
 
-    Rows are checked with the settings of `inputs`, and centres are computed with those of
-    `measured`. `scores` names the score columns of each input.
+    Rows are checked with the settings of `inputs`. Centres are computed with the settings of `measured`. `scores` has
+    the score columns of each input.
     """
     uid_bits = (max(0, inputs.rows - 1) // UIDS_COMPARED).bit_length()
     sample = _Sample(len(inputs.tables))
@@ -104,7 +104,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     uids: dict[int, NDArray[np.uint64]] = {}
     found = [InputSurvey([], Counter(), dict.fromkeys(fields, nothing)) for fields in scores]
 
-    def look(
+    def read_fragment(
         fragment: Fragment,
     ) -> tuple[
         ScanSummary,
@@ -130,7 +130,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for summary, own_uids, half_sets, ranges, centres, picks, sizes in pool.map(
-            look, inputs.fragments
+            read_fragment, inputs.fragments
         ):
             candidates.append(picks)
             sampled.append(sizes)
@@ -156,7 +156,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
 
 def _take_sample(census: Census, candidates: Sequence[Picks]) -> Picks:
-    """Return the picks of the sample that a report shows, sorted by row id."""
+    """Return the picks of the sample of a report, sorted by row id."""
     picks = Picks.concatenate(candidates)
     bounds = None
     if census.rows.max(initial=0) > MOST_ON_ONE:
@@ -167,7 +167,7 @@ def _take_sample(census: Census, candidates: Sequence[Picks]) -> Picks:
 
 
 class _Sample:
-    """Particle centres on a sample of micrographs. Beyond `PICKS_MEASURED` picks, the sample is halved."""
+    """Particle centres on a sample of micrographs. The sample is halved if it has more than `PICKS_MEASURED` picks."""
 
     def __init__(self, inputs: int) -> None:
         self.bits = 0
@@ -175,7 +175,7 @@ class _Sample:
         self.parts: list[list[Centres]] = [[] for _ in range(inputs)]
 
     def add(self, source: int, centres: Centres) -> None:
-        # The fragment may have been read before the last halving.
+        # The fragment may have been read before the sample was halved again.
         self.parts[source].append(_thin(centres, self.bits))
         self.picks += len(self.parts[source][-1])
         while self.picks > PICKS_MEASURED:
@@ -186,7 +186,7 @@ class _Sample:
             self.bits, self.picks, self.parts = self.bits + 1, picks, half
 
     def join(self) -> tuple[list[Centres], int]:
-        """Return the sampled centres of each input, and the number of micrographs. Number micrographs from 0."""
+        """Number the micrographs from 0. Return the sampled centres of each input, and the number of micrographs."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
         numbered = [
@@ -210,11 +210,11 @@ def _thin(centres: Centres, bits: int) -> Centres:
 def _summarize(
     inputs: Inputs, fragment: Fragment, rows: pa.Table, uid_bits: int
 ) -> tuple[ScanSummary, NDArray[np.uint64]]:
-    """Summarize a fragment. Also return its uids that are compared, sorted."""
+    """Summarise a fragment. Also return the sorted uids of the fragment that are compared."""
     roles = inputs.roles[fragment.source]
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summary = summarize(found, fragment, roles, inputs.params)
-    # Every fragment can list the same names, so they share one string.
+    # Every fragment may have the same names, so equal names share one string.
     names = [each._replace(name=sys.intern(each.name)) for each in summary.names]
     uids = sorted_uids(found.picks, roles)
     return replace(summary, names=names), uids[_chosen(uids, uid_bits)]
@@ -230,7 +230,8 @@ def _centres(
 ) -> tuple[Centres, Picks, SampledMicrographs]:
     """Return a fragment's particle centres on sampled micrographs. Leave out invalid rows and low scores.
 
-    Also return its picks that are compared, on the micrographs that a report probably shows, and the sizes of these.
+    Also return the compared picks on the micrographs that are probably in the sample of a report, and the sizes of
+    these micrographs.
     """
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)

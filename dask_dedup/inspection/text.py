@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Spelling = Callable[[str], str]
 
 _WIDTH = 100
-#: Histograms side by side.
+#: Number of histograms side by side.
 _COLUMNS = 4
 _SIGNS = {
     "minus": "subtracting, the rule, is right",
@@ -44,11 +44,11 @@ def describe(
 ) -> list[str]:
     """Format the results of an inspection as lines of text. A summary comes first.
 
-    The keys of `messages` are titles. `spelled` spells the parameters in messages. Columns, distances and pairs are
-    shown if `verbose`.
+    The keys of `messages` are titles. `spelled` replaces the parameter names in messages. Columns, distances and
+    pairs are shown if `verbose`.
     """
     paths = [entry.path for entry in inputs]
-    # Patterns of file names look alike without their folders.
+    # Without their folders, patterns of file names may be equal.
     patterns = any("*" in path.rpartition("/")[2] for path in paths)
     short = short_names(paths, 2 if patterns else 1)
     names = [entry.picker or name for entry, name in zip(inputs, short, strict=True)]
@@ -271,7 +271,7 @@ def _flip(flip: FlipTest, entry: InspectedInput) -> str:
         return f"{pair[0]:.0%} and {pair[1]:.0%}"
 
     shown = [f"{shares(flip.as_is)} as they are"]
-    # An estimated height means nothing if y runs the same way.
+    # An estimated height has no meaning if y runs the same way.
     if flip.flipped and flip.height and not (flip.verdict == "same" and flip.estimated):
         height = f"{'estimated ' if flip.estimated else ''}height {flip.height:,.0f} {entry.unit}"
         sizes = entry.pixel_size

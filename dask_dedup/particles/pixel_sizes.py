@@ -3,7 +3,7 @@
 Coordinates of RELION and CryoSPARC are in pixels of the micrograph or tilt series. WarpTools and Warp write the same
 columns in pixels of the exported image. Each row is recognised as Warp's by its image name, such as
 ``TS_1_0000001_4.00A.mrc`` with the pixel size 4.00 of the image, or by 2-D stacks of a ``.tomostar`` tomogram. See
-"Warp: the verdict" in the explanation of coordinates.
+"Recognition of tables from Warp" in docs/explanation/coordinates.md.
 """
 
 from __future__ import annotations
