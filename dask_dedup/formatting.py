@@ -62,7 +62,7 @@ def printable(text: str, length: int = 2000) -> str:
 
 
 def short_names(paths: Sequence[str], least: int = 1) -> list[str]:
-    """Shorten all paths to the smallest number of last parts, at least `least`, with which all paths differ.
+    """Shorten paths to their last parts. Keep the smallest number of parts, from `least` on, that distinguishes them.
 
     Examples
     --------

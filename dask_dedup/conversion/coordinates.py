@@ -121,7 +121,7 @@ class CoordinatesConversion:
             write_index(path, index)
 
     def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:
-        """Write the coordinate files of all micrographs that have rows, and the lists."""
+        """Write the coordinate files of all micrographs with rows, and the lists."""
         pieces: dict[int, list[tuple[Path, int, int, int]]] = {}
         for part in parts:
             offset = 0

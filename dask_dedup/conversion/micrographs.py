@@ -113,7 +113,7 @@ def find_names(
 
 
 def _completeness(name: str) -> tuple[bool, bool, bool]:
-    """Return whether a name has an extension, has a folder, is not empty. More complete names have greater values."""
+    """Return a sort key: whether a name has an extension, whether it has a folder, whether it is not empty."""
     return EXTENSION.search(name) is not None, "/" in name, bool(name)
 
 
@@ -219,7 +219,7 @@ def micrograph_pixel_sizes(
 
 
 def scanned_pixel_sizes(roles: ColumnRoles, summaries: Iterable[ScanSummary]) -> list[float]:
-    """Return the minimum and maximum pixel size of an input's micrographs from each of its scan summaries."""
+    """Return the minimum and maximum pixel sizes of micrographs that are in the scan summaries of an input."""
     pairs = [
         pair
         for each in summaries

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Group = Mapping[str, str]
 
 GROUP, NAME = "rlnOpticsGroup", "rlnOpticsGroupName"
-#: Labels that RELION needs in each optics group. It also needs a pixel size.
+#: Labels that RELION needs in each optics group. RELION also needs a pixel size.
 REQUIRED = ("rlnVoltage", "rlnSphericalAberration")
 MICROGRAPH_SIZE = "rlnMicrographPixelSize"
 PIXEL_SIZES = (MICROGRAPH_SIZE, "rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize")
@@ -250,7 +250,7 @@ def check_micrographs(
 ) -> None:
     """Raise InputError if rows have no optics group in the micrograph table `table`.
 
-    Inputs with optics in other places are not checked.
+    Inputs that do not use the optics in this table are not checked.
     """
     for summary in summaries:
         keys = optics.inputs[summary.source].keys

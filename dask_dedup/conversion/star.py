@@ -210,7 +210,7 @@ def make_star(
 ) -> tuple[StarConversion, list[str]]:
     """Return the conversion to a STAR file, and warnings."""
     check_positions(inputs, "star")
-    _check_alike(inputs, summaries)
+    _check_same_positions(inputs, summaries)
     computed = {
         table.source
         for table, roles in zip(inputs.tables, inputs.roles, strict=True)
@@ -273,7 +273,7 @@ def _name_warnings(inputs: Inputs) -> list[str]:
     ]
 
 
-def _check_alike(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+def _check_same_positions(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Raise InputError if the positions of the inputs cannot be written to the same columns."""
     native = f"Pass {parameter('output_format', 'native')}"
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
@@ -331,7 +331,7 @@ def _general(inputs: Inputs) -> tuple[tuple[str, str], ...]:
 
 
 def _first_tubes(inputs: Inputs) -> tuple[int, ...]:
-    """Return the number to add to the tube ids of each input. With it, the ids of different inputs differ."""
+    """Return a number for each input. It is added to the tube ids, so that ids of different inputs differ."""
     first, offsets = 0, []
     for table in inputs.tables:
         offsets.append(first)

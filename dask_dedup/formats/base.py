@@ -51,7 +51,7 @@ Item = TypeVar("Item", bound=_OfInput)
 
 
 def by_source(items: Iterable[Item]) -> defaultdict[int, list[Item]]:
-    """Group items by their attribute `source`, the number of their input. Other numbers have an empty list."""
+    """Group items by input. Each item has the number of its input in `source`. Inputs without items have []."""
     groups: defaultdict[int, list[Item]] = defaultdict(list)
     for item in items:
         groups[item.source].append(item)

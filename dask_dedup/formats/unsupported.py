@@ -68,6 +68,6 @@ def advise_on_files(names: Iterable[str]) -> str:
     for name in names:
         kind, advice = _FORMATS.get(PurePath(name).suffix.lower(), ("", ""))
         if kind:
-            verb = "is" if kind.startswith(("a ", "an ")) else "holds"
+            verb = "is" if kind.startswith(("a ", "an ")) else "contains"
             return f"{name} {verb} {kind}. {advice}."
     return ""

@@ -297,7 +297,7 @@ def _find_micrographs(inputs: Sequence[str | Path], version: str) -> str | None:
     RELION 3.1 reads coordinates only with one, so there it is an error if there is none.
     """
     from dask_dedup.errors import InputError
-    from dask_dedup.formats.coordinates.relion_job import micrographs_named_near
+    from dask_dedup.formats.coordinates.relion_job import micrographs_of_job_folder
     from dask_dedup.hints import parameter
 
     found = set()
@@ -305,7 +305,7 @@ def _find_micrographs(inputs: Sequence[str | Path], version: str) -> str | None:
         if path.name.startswith("coords_suffix") and path.is_file():
             named = path.read_text(errors="replace").strip()
             found |= {named} if named.endswith(".star") and Path(named).is_file() else set()
-        elif job := micrographs_named_near(path):
+        elif job := micrographs_of_job_folder(path):
             found.add(os.path.relpath(job.path))
     if len(found) == 1:
         return found.pop()

@@ -52,7 +52,7 @@ def check_access(locations: Iterable[str | Path]) -> None:
             continue
         try:
             with store_errors(path):
-                _request_little(path)
+                _send_small_request(path)
         except FileNotFoundError as error:
             if "bucket" in str(error.strerror):
                 raise InputError(f"{path}: {error.strerror}") from error
@@ -60,7 +60,7 @@ def check_access(locations: Iterable[str | Path]) -> None:
             raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _request_little(path: Any) -> None:
+def _send_small_request(path: Any) -> None:
     if not is_s3(path):
         path.fs.info(path.path)
         return

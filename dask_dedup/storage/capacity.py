@@ -43,17 +43,17 @@ def disk_full_errors(folder: Path) -> Iterator[None]:
 
 
 def _disk_full_message(folder: Path, number: int | None) -> str:
-    remedy = "Free some space or choose another output folder"
+    advice = "Free some space or choose another output folder"
     if is_remote(folder):
         folder = Path(tempfile.gettempdir())
-        remedy = "Free some space or set TMPDIR to another folder"
+        advice = "Free some space or set TMPDIR to another folder"
     what = f"the disk is full{_free_space(folder)}"
     if number == errno.EDQUOT:
         what = "your disk quota is used up"
     elif number == errno.EFBIG:
         what = "a file is larger than this process may write"
-        remedy = "Raise the limit (ulimit -f)"
-    return f"{folder}: {what}. {remedy}, then run the same command again."
+        advice = "Raise the limit (ulimit -f)"
+    return f"{folder}: {what}. {advice}, then run the same command again."
 
 
 def _free_space(folder: Path) -> str:
@@ -62,12 +62,12 @@ def _free_space(folder: Path) -> str:
         return ""
     disk = os.statvfs(nearest)
     if disk.f_files and disk.f_favail < _FEW_FILES:
-        return f" (it can hold {counted(disk.f_favail, 'more file')})"
+        return f" (only {counted(disk.f_favail, 'more file')} can be created)"
     free, total = (blocks * disk.f_frsize / 1e6 for blocks in (disk.f_bavail, disk.f_blocks))
     return f" ({free:,.1f} of {total:,.1f} MB free)"
 
 
-def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
+def check_fits(what: str, rows: int, size: float, advice: str) -> None:
     """Raise `InputError` if rows of `size` bytes in total do not fit into memory at once.
 
     `what` is the file, or a part of the file, for the message.
@@ -75,5 +75,5 @@ def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > _MEMORY_SHARE * memory:
         raise InputError(
-            f"{what} has {rows:,} rows, which take {size / 2**30:,.0f} GiB of memory at once; {remedy}"
+            f"{what} has {rows:,} rows, which take {size / 2**30:,.0f} GiB of memory at once; {advice}"
         )

@@ -244,7 +244,7 @@ def new_file(path: Path) -> Iterator[Path]:
 def create(path: Path, content: bytes) -> None:
     """Create an object. Raise `FileExistsError` if the object exists already.
 
-    This error may also come from the call that created the object: the request is repeated if its response was lost.
+    The error can also occur if this call created the object, but the response was lost and the request was repeated.
     """
     for _ in range(_CONFLICTS):
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Query parameters that hold secrets: signatures of Amazon, Azure and Google, keys, tokens.
 _KEYS_IN_QUERY = re.compile(r"(?i)[?&;]([\w-]*(signature|credential|token|key|secret)[\w-]*|sig)=")
 #: `botocore` repeats a failed request with growing delays of 20 s at most. `s3fs` repeats these attempts once.
-#: Both take about a minute in all.
+#: All attempts together take about a minute.
 S3_CONFIG = {
     "retries": {"mode": "standard", "max_attempts": 7},
     "connect_timeout": 10,
@@ -30,7 +30,7 @@ S3_CONFIG = {
 S3_ROUNDS = 2
 #: Environment variables for the S3 endpoint, in `botocore`'s order of precedence.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-#: The endpoint of the worker's current job. The environment of the worker may lack it.
+#: The endpoint of the worker's current job. It is not always in the worker's environment.
 _endpoint: ContextVar[str | None] = ContextVar("endpoint", default=None)
 
 
@@ -58,8 +58,8 @@ def check_no_secret(location: str) -> None:
     scheme, _, rest = location.partition("://")
     name, at_sign, _ = rest.rpartition("@")
     bucket = rest.partition("/")[0]
-    # Azure writes container@account; neither part, nor a bucket, contains a colon.
-    # Amazon's secret keys may contain slashes, so an at sign anywhere in s3:// is suspect.
+    # Azure writes container@account. Container, account and bucket have no colon.
+    # Amazon's secret keys can have slashes, so s3:// must not have an at sign anywhere.
     secret = (at_sign and (":" in name or scheme == "s3")) or (scheme == "s3" and ":" in bucket)
     if secret:
         shown = f"{scheme}://***"

@@ -15,7 +15,7 @@ _VERSIONED = re.compile(r"(.+)\?version=(\d+)")
 
 
 def split_version(location: str | Path) -> tuple[Path, int | None]:
-    """Split a location into the path of a table and the version after the path. Without a version, return None.
+    """Split a location into the path and the version of a table. Without a version, the version is None.
 
     An existing file or folder is never split.
 

@@ -190,8 +190,8 @@ def _find_warnings(table: ParticleTable) -> list[str]:
         return []
     advice = parameter("min_score", {table.path: _THRESHOLD})
     parents = at(detail.members[0].path).absolute().parents
-    beside = [parents[1] / name for name in ("EMAN", "STAR") if len(parents) > 1]
-    folders = " or ".join(str(each) for each in beside if is_folder(each))
+    sibling_folders = [parents[1] / name for name in ("EMAN", "STAR") if len(parents) > 1]
+    folders = " or ".join(str(each) for each in sibling_folders if is_folder(each))
     if folders:
         advice = f"{folders}, which crYOLO wrote with its threshold, or {advice}"
     return [

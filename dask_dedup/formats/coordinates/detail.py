@@ -64,7 +64,7 @@ class CoordinatesDetail:
     adds_shifts : bool
         Whether shifts in the files are added to positions.
     companions : tuple of (str, str)
-        Paths of other files that are needed to read the pick files, and the ends of the names of their copies.
+        Path of each other file that is needed to read the pick files, and the suffix of the copy in the output.
     """
 
     members: tuple[Member, ...]

@@ -62,7 +62,7 @@ def suffix_of(name: str) -> str:
 
 
 def micrograph_of(name: str) -> str:
-    """Return the micrograph of a pick file: the name of the file, with sub-folders, without suffix and extension.
+    """Return the micrograph of a pick file: its name, with sub-folders, but without suffix and extension.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def micrograph_of(name: str) -> str:
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file is one of a program's files that are never read. `name` includes sub-folders."""
+    """Return whether a file is never read as picks. `name` includes sub-folders."""
     *folders, last = name.split("/")
     return bool(_IGNORED.fullmatch(last)) or not _IGNORED_FOLDERS.isdisjoint(folders)
 

@@ -58,10 +58,10 @@ def group_files(
     --------
     ``["a/1.box", "a/2.box", "b*.cs"]`` becomes ``a/*.box`` (0, 1), ``b1.cs`` (2) and ``b2.cs`` (2).
     """
-    apart = {path for path in map(str, paths) if _is_apart(path, names or {}, params)}
+    separate = {path for path in map(str, paths) if _is_separate(path, names or {}, params)}
     maps = maps_of(params.columns_of("")) if params else maps_of()
-    found = [(n, path) for n, given in enumerate(paths) for path in _expand(given, apart)]
-    groups = _find_groups([path for _, path in found if str(path) not in apart], maps)
+    found = [(n, path) for n, given in enumerate(paths) for path in _expand(given, separate)]
+    groups = _find_groups([path for _, path in found if str(path) not in separate], maps)
     members: dict[str, list[int]] = {}
     for number, path in found:
         if str(path) in groups:
@@ -76,18 +76,18 @@ def group_files(
     return grouped
 
 
-def _is_apart(path: str, names: Mapping[str, str], params: DedupParams | None) -> bool:
+def _is_separate(path: str, names: Mapping[str, str], params: DedupParams | None) -> bool:
     return path in names or bool(params and params.names_input("columns", path))
 
 
-def _expand(path: str | Path, apart: set[str]) -> Sequence[str | Path]:
+def _expand(path: str | Path, separate: set[str]) -> Sequence[str | Path]:
     """Return the files that match a pattern. If all of them are pick files, return the pattern."""
-    if str(path) in apart or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
+    if str(path) in separate or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
         return [path]
     _, found = matches(Path(path))
     files = [each.path for each in found if each.usable]
     if all(each.suffix.lower() in EXTENSIONS for each in files) and all(
-        _look_at(each, maps_of()) for each in files if each.suffix.lower() == ".star"
+        _detect_kind(each, maps_of()) for each in files if each.suffix.lower() == ".star"
     ):
         return [path]
     return files
@@ -98,21 +98,21 @@ def _find_groups(
 ) -> dict[str, str | NamedFiles]:
     """Map each file that is combined with others to the new input."""
     kinds = [_kind_of(path) for path in paths]
-    beside = Counter((kind.folder, kind.extension) for kind in kinds if kind)
+    group_sizes = Counter((kind.folder, kind.extension) for kind in kinds if kind)
     members: dict[_Kind, list[str]] = {}
     have_picks: set[_Kind] = set()
     ignored: list[tuple[_Kind, str]] = []
     for path, kind in zip(paths, kinds, strict=True):
-        if kind is None or beside[kind.folder, kind.extension] == 1:
+        if kind is None or group_sizes[kind.folder, kind.extension] == 1:
             continue
         if is_ignored(Path(path).name):
             ignored.append((kind, str(path)))
             continue
-        what = _look_at(Path(path), maps)
-        if what in (_UNNAMED, _EMPTY):
+        detected = _detect_kind(Path(path), maps)
+        if detected in (_UNNAMED, _EMPTY):
             members.setdefault(kind, []).append(str(path))
-            have_picks |= {kind} if what == _UNNAMED else set()
-    for kind, path in ignored:  # these files join an input, which then has a note about them
+            have_picks |= {kind} if detected == _UNNAMED else set()
+    for kind, path in ignored:  # added to an input, so that its notes list the ignored files
         others = (each for each in have_picks if each[::2] == kind[::2])
         members.get(min(others, default=kind), []).append(path)
     groups: dict[str, str | NamedFiles] = {}
@@ -145,7 +145,7 @@ def _resolved(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
+def _detect_kind(path: Path, maps: Sequence[ColumnMap]) -> str:
     """Return the kind of a file: `_NAMED`, `_UNNAMED` or `_EMPTY`. Return "" for other and unreadable files."""
     if not path.is_file():  # opening a FIFO waits for its writer
         return ""

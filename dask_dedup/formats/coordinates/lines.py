@@ -109,11 +109,11 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     starts[:1] = 0
     starts[1:] = stops[:-1]
     # For each line, the index of the first character that is no blank. For a blank line, this is in a later line.
-    dark = np.flatnonzero(characters > _SPACE)
-    index = np.searchsorted(dark, starts)
-    if index.size and index[-1] == dark.size:
-        dark = np.append(dark, len(block))
-    first = dark[index]
+    not_blank = np.flatnonzero(characters > _SPACE)
+    index = np.searchsorted(not_blank, starts)
+    if index.size and index[-1] == not_blank.size:
+        not_blank = np.append(not_blank, len(block))
+    first = not_blank[index]
     is_pick = first < stops
     if b"#" in block:
         is_pick[is_pick] = characters[first[is_pick]] != _COMMENT
@@ -222,7 +222,7 @@ def read_picks(path: Path, start: int, stop: int) -> bytes:
 
 
 def number_lines(path: Path, start: int, block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the line number in the file, from 1, and the text of each pick of a block. It begins at byte `start`."""
+    """Yield the line number, from 1, and the text of each pick of a block. The block begins at byte `start`."""
     before = read_span(path, 0, start).count(b"\n") if start else 0
     starts, is_pick = find_lines(block) if block else (np.empty(0, int), np.empty(0, bool))
     for number, (line, pick) in enumerate(

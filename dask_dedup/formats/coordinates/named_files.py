@@ -1,4 +1,4 @@
-"""An input that has only some pick files of a folder."""
+"""Type of an input that has only some of the pick files in a folder."""
 
 from __future__ import annotations
 

@@ -152,12 +152,12 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
     if not rows:
         raise InputError(f"{path}: lists no pick files. Leave it out.")
     project = _find_project(path, [target for _, target, _ in rows])
-    moved = not any(exists(_below(project, target)) for _, target, _ in rows)
+    moved = not any(exists(_listed_path(project, target)) for _, target, _ in rows)
     files: dict[str, PickPath] = {}
     missing: list[str] = []
     spans = []
     for micrograph, target, (first, last) in rows:
-        file = _beside(path, target) if moved else _below(project, target)
+        file = _find_moved(path, target) if moved else _listed_path(project, target)
         if file is None or not exists(file):
             missing.append(target)
             continue
@@ -289,17 +289,19 @@ def _find_project(path: Path, targets: Sequence[str]) -> Path:
     listed = path.absolute().parent
     folders = [listed, *listed.parents, Path.cwd()]
     for folder in folders:
-        if any(exists(_below(folder, target)) for target in targets[:5]):
+        if any(exists(_listed_path(folder, target)) for target in targets[:5]):
             return folder
-    return next((each for each in folders if any(exists(_below(each, t)) for t in targets)), listed)
+    return next(
+        (each for each in folders if any(exists(_listed_path(each, t)) for t in targets)), listed
+    )
 
 
-def _below(folder: Path, target: str) -> Path:
+def _listed_path(folder: Path, target: str) -> Path:
     """Return the path of a listed file. `target` may be relative, absolute or a URI."""
     return at(target) if is_uri(target) else folder / target
 
 
-def _beside(path: Path, target: str) -> Path | None:
+def _find_moved(path: Path, target: str) -> Path | None:
     """Return the file below the list's folder that matches the longest end of `target`, or None.
 
     For lists that were moved with their files.

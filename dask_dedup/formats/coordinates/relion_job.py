@@ -45,10 +45,10 @@ def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
         if picks.suffix:
             path = at(picks.project) / picks.rows[0][2]
             return JobMicrographs(str(path), picks.info.path) if is_file(path) else None
-    return micrographs_named_near(at(table.path))
+    return micrographs_of_job_folder(at(table.path))
 
 
-def micrographs_named_near(path: Path) -> JobMicrographs | None:
+def micrographs_of_job_folder(path: Path) -> JobMicrographs | None:
     """Return the micrograph table of the job folder that contains `path`, or None."""
     start = path.absolute()
     job = next((each for each in (start, *start.parents) if JOB.fullmatch(each.name)), None)

@@ -1,4 +1,4 @@
-"""Check for two sets of picks in a folder of pick files that contain the names of their micrographs."""
+"""Check that a folder has a single set of picks, if its pick files contain the names of micrographs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_sets(table: ParticleTable) -> None:
-    """Check that the picks of each micrograph are in one file. For files that contain the names of micrographs.
+    """Check that the picks of each micrograph are in a single file. Other files than these with names are skipped.
 
     Raises
     ------

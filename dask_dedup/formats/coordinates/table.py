@@ -274,11 +274,11 @@ def _make_table(
     layouts = tuple(number_of)
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
-        deep = next(file for file in opened if file.layout and file.layout.has_z)
+        with_z = next(file for file in opened if file.layout and file.layout.has_z)
         raise InputError(
-            f"{path}: some files have z coordinates, such as {deep.info.path}, and other files have not. If the third "
-            f"column of a text table is not z, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put the "
-            "files into two folders."
+            f"{path}: some files have z coordinates, such as {with_z.info.path}, and other files have not. If the "
+            f"third column of a text table is not z, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise "
+            "put the files into two folders."
         )
     companions = _find_companions(path, scale_tables)
     detail = CoordinatesDetail(
@@ -308,9 +308,9 @@ def _make_table(
 
 
 def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputFile, str]]:
-    """Return other files that are needed to read the pick files, and the ends of the names of their copies."""
+    """Return other files that are needed to read the pick files, each with the suffix of its copy in the output."""
     found = [(table, "_tomograms.star") for table in tomograms]
-    # The first table with a tomogram is used. The numbers keep the order when the copies are sorted by name.
+    # For each tomogram, the first table with this tomogram is used. So the names of copies must keep the order.
     if len(found) > 1:
         found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):

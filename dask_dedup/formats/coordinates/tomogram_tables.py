@@ -27,7 +27,7 @@ _TABLE_OF_SET = re.compile(r"^[ \t]*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", 
 
 
 class TomogramTables:
-    """The tables of tomograms near pick files. Tables are cached, so an object must be used for only one input."""
+    """The tables of tomograms near pick files. Tables are cached, so each input needs a new object."""
 
     def __init__(self) -> None:
         self._near: dict[Path, list[Path]] = {}

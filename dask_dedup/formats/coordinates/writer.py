@@ -88,8 +88,8 @@ def _split_document(
 ) -> tuple[bytes, bytes]:
     """Return the elements of kept picks and the elements of rejected picks.
 
-    Each element has the text between the previous element and itself. The first element has no text before it,
-    because this text is the end of the header.
+    Each element begins after the end of the previous element, so commas and blanks are included. The first element
+    begins with its own text, because the header ends with the text before it.
     """
     content = read_span(at(member.path), 0, member.bytes)
     spans = find(content)

@@ -128,7 +128,7 @@ def open_file(path: Path) -> CsFile:
 
 
 def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of a table into fragments of equal size. With all files, a fragment has about `fragment_bytes`.
+    """Split the rows of a table into fragments of equal size: about `fragment_bytes`, summed over all files.
 
     A table with a CSDAT file has one fragment, because CSDAT files cannot be read in parts.
     """

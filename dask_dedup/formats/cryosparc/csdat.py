@@ -191,7 +191,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             raise ValueError(length)
         header = json.loads(file.read(length))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about outdated names of types
+            warnings.simplefilter("ignore")  # warnings about outdated names of types
             dtype = np.dtype(
                 [
                     (name, kind, tuple(shape[0])) if shape else (name, kind)
@@ -205,7 +205,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             and 0 <= rows < 2**48
             and bool(names)
             and all(name.isprintable() for name in names)
-            and not any(dtype[name].base.shape for name in names)  # an array of arrays
+            and not any(dtype[name].base.shape for name in names)  # no field is an array of arrays
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
             and set(header["compressed_fields"]) <= set(names)
         )

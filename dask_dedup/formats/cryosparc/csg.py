@@ -116,8 +116,8 @@ def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or "not YAML"
         line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f" (line {line + 1})"
-        raise InputError(f"{path}: not a readable CryoSPARC group: {reason}{where}") from error
+        location = "" if line is None else f" (line {line + 1})"
+        raise InputError(f"{path}: not a readable CryoSPARC group: {reason}{location}") from error
 
 
 def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:

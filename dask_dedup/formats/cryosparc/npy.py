@@ -76,7 +76,7 @@ class NpyFile(RecordFile):
         }
         try:
             npy.write_array_header_1_0(header, fields)
-        except ValueError:  # longer than 64 KiB
+        except ValueError:  # the header is longer than 64 KiB
             npy.write_array_header_2_0(header, fields)
         written = write_blocks(folder, name, rows, chain([header.getvalue()], read_parts(parts)))
         if written.bytes != header.tell() + rows * self.dtype.itemsize:
@@ -165,7 +165,7 @@ def _read_header(
     text = re.sub(r"('shape': \(\d+)L,", r"\1,", file.read(length).decode("latin-1"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the text of a damaged header
+            warnings.simplefilter("ignore")  # warnings about the text of a damaged header
             header = ast.literal_eval(text.strip())
             shape, fortran = header["shape"], header["fortran_order"]
             dtype = npy.descr_to_dtype(header["descr"])

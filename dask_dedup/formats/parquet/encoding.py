@@ -59,8 +59,8 @@ def choose_encodings(
 ) -> Encodings:
     """Choose the encodings of a table's columns.
 
-    Dictionary encoding is used for text, and for numbers that repeat in the sample. For other numbers, it takes 4 to
-    9 times as long.
+    Dictionary encoding is used for text, and for numbers that repeat in the sample. For other numbers, dictionary
+    encoding takes 4 to 9 times as long.
 
     ``auto`` compresses numbers with LZ4 and other columns with zstd. It also chooses these encodings:
 
@@ -70,8 +70,8 @@ def choose_encodings(
     Other values of `compression` are the codec for all columns. Only dictionary encoding is used, because some
     readers do not know the other encodings.
 
-    Text that does not repeat has no statistics: a search cannot skip rows with them, and they would take a fifth of
-    the writing time.
+    Text that does not repeat has no statistics. Statistics would take a fifth of the writing time, and a search could
+    not skip rows with them.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def choose_encodings(
     held = held_schema(schema)
     auto = compression == "auto"
     codecs = dict.fromkeys(_column_paths(held), "zstd" if auto else compression)
-    dictionaries, byte_streams, deltas, unranked = [], [], [], set()
+    dictionaries, byte_streams, deltas, without_statistics = [], [], [], set()
     for field in held:
         path, kind, values = field.name, field.type, (sample or {}).get(field.name)
         while is_list(kind):
@@ -93,7 +93,7 @@ def choose_encodings(
         if pa.types.is_dictionary(kind):
             dictionaries.append(path)
             if values is not None and len(values.unique()) * 2 > len(values):
-                unranked.add(path)
+                without_statistics.add(path)
             continue
         if not pa.types.is_primitive(kind) or kind in (pa.bool_(), pa.float16()):
             continue
@@ -112,7 +112,7 @@ def choose_encodings(
             byte_streams.append(path)
         elif auto and values is None and kind == pa.int64():
             deltas.append(path)
-    statistics = tuple(path for path in codecs if path not in unranked)
+    statistics = tuple(path for path in codecs if path not in without_statistics)
     return Encodings(
         codecs=tuple(codecs.items()),
         dictionaries=tuple(dictionaries),

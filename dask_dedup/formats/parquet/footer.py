@@ -94,7 +94,7 @@ class Footer:
 
 
 def _width(kind: pa.DataType) -> float:
-    """Return the minimum memory for one value of an Arrow type, in bytes. For text, it is a dictionary index."""
+    """Return the minimum memory for a value of an Arrow type, in bytes. For text, return the size of an index."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_dictionary(kind):

@@ -24,7 +24,7 @@ _PIECES, PIECE_BYTES, _MOST_PIECE_BYTES = 4, 128 * 2**20, 256 * 2**20
 
 
 def make_fragments(groups: Sequence[RowGroup], source: int, least: int) -> tuple[Fragment, ...]:
-    """Group consecutive row groups into fragments of at most `fragment_bytes`. A larger row group is a fragment."""
+    """Group consecutive row groups into fragments of at most `fragment_bytes`. Larger row groups are not divided."""
     return _number([([part], size, ()) for part, size in groups], source, least)
 
 
@@ -64,7 +64,7 @@ def _number(units: Sequence[Unit], source: int, least: int) -> tuple[Fragment, .
 
 
 def _divide(sizes: Sequence[int], target: int) -> Iterator[tuple[int, int]]:
-    """Divide consecutive items into groups of at most the size `target`. A larger item is a group alone.
+    """Divide consecutive items into groups of at most the size `target`. Larger items are groups with one item.
 
     Yield the index range (start, stop) of each group.
     """

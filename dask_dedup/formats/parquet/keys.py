@@ -1,4 +1,4 @@
-"""Types of hive keys. For each table, the type is inferred from the folder names. Here all tables get the same type."""
+"""Unify the types of hive keys. Each table infers them from its folder names, so tables can have different types."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def is_delta(path: Path) -> bool:
 
 
 def check_not_inside(path: Path) -> None:
-    """Raise `InputError` if a local file or folder is inside a lake table. It may have old rows."""
+    """Raise `InputError` if a local file or folder is inside a Delta, Iceberg or Hudi table. It may have old rows."""
     for folder in enclosing_folders(path):
         if is_delta(folder):
             raise InputError(f"{path}: belongs to the Delta table {folder}. Pass {folder}.")
@@ -102,12 +102,12 @@ def check_no_tables(path: Path, files: Iterable[Path]) -> None:
                     continue
                 if depth == 0:
                     raise InputError(f"{path}: is {_ADVICE[kind]}")
-                raise _holds(path, kind, parts[:depth])
+                raise _contains_error(path, kind, parts[:depth])
             if parts[depth] == _DELTA_LOG:
-                raise _holds(path, "Delta", parts[:depth])
+                raise _contains_error(path, "Delta", parts[:depth])
 
 
-def _holds(path: Path, kind: str, parts: Sequence[str]) -> InputError:
+def _contains_error(path: Path, kind: str, parts: Sequence[str]) -> InputError:
     table = path.joinpath(*parts)
     return InputError(f"{path}: contains the {kind} table {table}. Pass each table instead.")
 
@@ -169,7 +169,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 def _file_at(path: Path, name: str) -> Path:
     if re.match(r"[a-z0-9]+:|/", name):
         raise InputError(
-            f"{path}: the Delta table refers to files of another table ({name}). {_current(path)}"
+            f"{path}: the Delta table refers to files of another table ({name}). {_advise_export(path)}"
         )
     return path / unquote(name)
 
@@ -179,7 +179,7 @@ def _check_mapping(path: Path, configuration: dict[str, str]) -> None:
     if mode != "none":
         raise InputError(
             f"{path}: the Delta table maps its columns to other names in the files "
-            f"(delta.columnMapping.mode is {mode}). {_current(path)}"
+            f"(delta.columnMapping.mode is {mode}). {_advise_export(path)}"
         )
 
 
@@ -190,16 +190,16 @@ def _check_deletions(path: Path, table: Any) -> None:
     except Exception as error:
         raise InputError(
             f"{path}: the Delta table may have deletion vectors, which this version of deltalake cannot list. "
-            f"{_current(path)}"
+            f"{_advise_export(path)}"
         ) from error
     if files:
         raise InputError(
             f"{path}: {counted(files, 'file')} of the Delta table {'has' if files == 1 else 'have'} "
-            f"deletion vectors: rows that are deleted, but still in the files. {_current(path)}"
+            f"deletion vectors: rows that are deleted, but still in the files. {_advise_export(path)}"
         )
 
 
-def _current(path: Path) -> str:
+def _advise_export(path: Path) -> str:
     return (
         "Write its current rows to Parquet, for example with DuckDB: "
         f"COPY (FROM delta_scan('{path}')) TO 'rows.parquet'."

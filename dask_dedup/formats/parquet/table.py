@@ -76,7 +76,7 @@ def _list_parquet(path: Path) -> list[Path]:
         if not names:
             raise InputError(f"{path}: the folder is empty. Leave it out.")
         others = sorted(
-            (name for name in names if name.endswith(OTHER_SUFFIXES)), key=_unlike_particles
+            (name for name in names if name.endswith(OTHER_SUFFIXES)), key=_particles_first
         )
         hint = f"Pass its files by name, such as {others[0]}." if others else advise_on_files(names)
         raise InputError(
@@ -86,7 +86,7 @@ def _list_parquet(path: Path) -> list[Path]:
     return paths
 
 
-def _unlike_particles(name: str) -> tuple[bool, ...]:
+def _particles_first(name: str) -> tuple[bool, ...]:
     """Return a sort key for the files of a job. Files that are probably particle tables come first."""
     return (
         not name.endswith(".csg"),
@@ -193,13 +193,13 @@ def _with_wide_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 
 def with_metadata_of(path: str, schema: pa.Schema) -> pa.Schema:
-    """Return `schema` with the metadata of a file. Without pandas metadata, if the columns are not the same."""
+    """Return `schema` with the metadata of a file. If the columns differ, the metadata of pandas are left out."""
     status = status_of(at(path))
     footer = _footer_of(path, status.st_mtime_ns, status.st_size)
     found = stored_schema(footer.schema.to_arrow_schema())
     metadata = dict(found.metadata or {})
     if not _with_wide_dictionaries(found).equals(schema):
-        # The metadata of pandas describe the columns of the file only.
+        # The metadata of pandas describe only the columns of this file.
         metadata.pop(b"pandas", None)
     return schema.with_metadata(metadata or None)
 

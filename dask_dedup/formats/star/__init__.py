@@ -1,1 +1,1 @@
-"""RELION STAR files."""
+"""Read and write RELION's STAR files."""

@@ -92,14 +92,14 @@ class Layout:
             while line := file.readline(LONGEST_LINE + 1):
                 check_line(self._path, offset, line)
                 text = (line if offset else line.removeprefix(codecs.BOM_UTF8)).strip(BLANKS)
-                idle = not text or text.startswith(b"#")
-                if self._labels and not idle and not is_structure(text):
+                is_skipped = not text or text.startswith(b"#")
+                if self._labels and not is_skipped and not is_structure(text):
                     spans, offset = find_spans(self._path, offset, self._size, self.digest)
                     self._end_loop(spans)
                     file.seek(offset)
                     continue
                 self.digest.update(line)
-                if not idle:
+                if not is_skipped:
                     self._add_header_line(text, offset, offset + len(line))
                 offset += len(line)
         self._end_loop()

@@ -130,10 +130,9 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
     Returns
     -------
     starts : (rows,) intp
-        Offset in the block at which each row starts.
+        Offset of each row in the block.
     stop : int
-        Offset in the block at which the line after the table starts. If the table continues after the block, the
-        length of the block.
+        Offset in the block of the line that ends the table. If the table does not end, the length of the block.
     """
     characters = np.frombuffer(block, dtype=np.uint8)
     newlines = np.flatnonzero(characters == 10)

@@ -43,7 +43,7 @@ _NO_PARTICLES = {
     "model_classes": "a model file. Pass the file of the same job and iteration that ends in _data.star.",
     "sampling_general": "a sampling file. Pass the file of the same job and iteration that ends in _data.star.",
 }
-#: If a label does not define a column's type, the type depends on the values in this many bytes of the first rows.
+#: For labels without a known type, the type is inferred from the values in this many bytes of the first rows.
 _SAMPLE_BYTES = 2**16
 
 _REAL = re.compile(
@@ -146,9 +146,9 @@ def _describe_other_file(path: Path, layout: Layout) -> str | None:
 def _check_labels(path: Path, loop: Loop) -> None:
     twice = next((label for label in loop.labels if loop.labels.count(label) > 1), None)
     if twice is not None:
-        where = f" in data_{loop.block}" if loop.block == "optics" else ""
+        location = f" in data_{loop.block}" if loop.block == "optics" else ""
         raise InputError(
-            f"{path}: the label _{twice} occurs more than once{where}. Remove one of the columns."
+            f"{path}: the label _{twice} occurs more than once{location}. Remove one of the columns."
         )
 
 

@@ -36,5 +36,5 @@ EXTENSIONS = frozenset(extension for each in MAPS for extension in each.extensio
 
 
 def maps_of(columns: Mapping[str, str] | None = None) -> tuple[ColumnMap, ...]:
-    """Return all column maps. If `columns` is given, a map for text tables with these columns is the first."""
+    """Return all column maps. With `columns`, the first map is for text tables with these columns."""
     return (with_columns(columns), *MAPS) if columns else MAPS

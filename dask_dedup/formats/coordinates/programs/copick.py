@@ -74,7 +74,7 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
 
 
 def _find_points(text: str, decoder: json.JSONDecoder) -> int:
-    """Return the start of the value of ``points``. If the object has several, JSON readers use the last."""
+    """Return the start of the value of ``points``. If there are several, return the last, as JSON readers do."""
     found, position = 0, text.index("{") + 1
     while text[position := _skip(text, position)] != "}":
         key, position = decoder.raw_decode(text, position)

@@ -68,7 +68,7 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
             wanted = parameter("columns", "x=1,y=2,z=3")
             raise InputError(
                 f"{path}: has three columns without names, which can be x, y, z or x, y, score. Pass {wanted}, or "
-                "what they are."
+                "other roles."
             )
         else:
             return None
@@ -163,7 +163,8 @@ def _roles_by_name(names: Sequence[str], given: Mapping[str, str], path: Path) -
     for name in names:
         role = role_of.get(name) if given else _ROLE_OF.get(name.lower())
         if role is None and given and name in ROLES:
-            role = f"{name} "  # the user chose another column for this role
+            # The user chose another column for this role. The blank distinguishes the name from the role.
+            role = f"{name} "
         columns.append(role if role and role not in columns else name if name not in ROLES else "")
     return tuple(columns)
 

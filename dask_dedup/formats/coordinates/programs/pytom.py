@@ -1,6 +1,6 @@
 """pytom-match-pick: particles of a tomogram, in voxels.
 
-The column rlnDetectorPixelSize is the voxel size. No magnification is needed.
+The column rlnDetectorPixelSize is the voxel size. A column rlnMagnification is not needed.
 """
 
 from __future__ import annotations

@@ -46,9 +46,10 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 
 def has_sizes(head: bytes, path: Path) -> bool:
-    """Return whether a STAR file with the beginning `head` has matches of Warp, and the size of the tomogram is known.
+    """Return whether a STAR file has matches of Warp in a tomogram of known size.
 
-    The size is in a table of tomograms near the file. Only the tomogram of the first match is checked.
+    `head` is the beginning of the file. The size must be in a table of tomograms near the file. Only the tomogram of
+    the first match is checked.
     """
     header = _recognise(head, path)
     values = first_row(head, header.start).split() if header else []
