@@ -4,7 +4,7 @@
 
     DedupError
     ├── InputError    (ValueError)    the tables or the parameters are wrong; exit code 2
-    │   └── OutputExistsError         the output folder has other files; exit code 2
+    │   └── OutputExistsError         the output folder has another run or other files; exit code 2
     └── RunError      (RuntimeError)  the run failed; exit code 1
 
 A message has one or two sentences, with the error, its location (file, column, row) and advice.

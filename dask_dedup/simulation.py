@@ -1,7 +1,7 @@
 """Simulate the picks of several particle pickers on the same micrographs.
 
-The random numbers of a micrograph depend only on the seed and the micrograph's number. So the size of the
-parts and additional pickers do not change them.
+The random numbers for a micrograph depend on the seed, the number of the micrograph and the position of the picker
+in the list. The size of the parts and additional pickers do not change them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PSIZE_MIC, PSIZE_ALIGN, DIAMETER, RESIDUAL = 0.83, 1.66, 120.0, 1.0
 # A margin of half a diameter stays empty.
 _HEIGHT, _WIDTH = (pixels * PSIZE_MIC - DIAMETER for pixels in SHAPE)
 _BANDS, _PER_BAND = int(_HEIGHT // DIAMETER) + 1, int(_WIDTH // DIAMETER) + 1
-# First word of a spawn key: the purpose of the random numbers.
+# First number of a `spawn_key`: the purpose of the random numbers.
 _TRUTH, _PICKS, _ORDER, _UIDS = range(4)
 # Only these columns repeat values. For others, dictionary encoding would cost time and space.
 _REPEATED = ["location/micrograph_uid", "location/micrograph_path"]

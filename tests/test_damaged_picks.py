@@ -55,11 +55,14 @@ def test_damaged_pick_file_is_refused(tmp_path, kind, pattern):
     damaged = folder / name.replace("%", "b")
     text = str(error.value)
     fault = {
-        "relion": ", as it is cut",
-        "pytom": ", as it is cut",
-        "cryolo star": ", as it has no loop_",
+        "relion": ", because it is cut off",
+        "pytom": ", because it is cut off",
+        "cryolo star": ", because it has no loop_",
     }
-    documents = {"copick": ", as it is cut or no JSON", "portal": ", as it is cut or no JSON"}
+    documents = {
+        "copick": ", because it is cut off or not JSON",
+        "portal": ", because it is cut off or not JSON",
+    }
     why = (fault | documents).get(kind, "")
     assert text.startswith(f"{damaged}: cannot be read as picks{why}, unlike ")
     assert ("/Picks/" in text.split(", unlike ")[1].split(". Repair")[0]) == (kind == "copick")

@@ -244,7 +244,7 @@ def make_coordinates(
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         if len(roles.position) == 3:
             raise InputError(
-                f"{table.path}: has tomograms, for which RELION has no such files. Pass "
+                f"{table.path}: has tomograms. RELION has no coordinate files of this kind for tomograms. Pass "
                 f"{parameter('output_format', 'star')}."
             )
     _check_pixel_sizes(inputs, summaries)
@@ -253,7 +253,7 @@ def make_coordinates(
         if "micrograph" in summary.invalid:
             raise InputError(
                 f"{inputs.tables[summary.source].path}: {counted(summary.invalid['micrograph'], 'row', 'have no')} "
-                f"micrograph, so no coordinate file can have them. Remove them, or pass "
+                f"micrograph. Coordinate files need one. Remove these rows, or pass "
                 f"{parameter('output_format', 'star')}."
             )
     names = find_names(inputs, summaries, exposures)
@@ -289,7 +289,7 @@ def _check_pixel_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None
     if means[high] > means[low] * (1 + _TOLERANCE):
         raise InputError(
             f"the pixel sizes of the micrographs differ: {inputs.tables[low].path} {means[low]:g} A, "
-            f"{inputs.tables[high].path} {means[high]:g} A. Coordinates in one file need one. Pass "
+            f"{inputs.tables[high].path} {means[high]:g} A. A coordinate file needs a single pixel size. Pass "
             f"{parameter('micrographs')}, and {parameter('coordinate_pixel_size')} for the inputs picked on "
             "binned micrographs."
         )

@@ -219,7 +219,7 @@ def micrograph_pixel_sizes(
 
 
 def scanned_pixel_sizes(roles: ColumnRoles, summaries: Iterable[ScanSummary]) -> list[float]:
-    """Return the minimum and maximum pixel sizes of micrographs that are in the scan summaries of an input."""
+    """Return the minimum and the maximum pixel size of micrographs in each scan summary of an input."""
     pairs = [
         pair
         for each in summaries

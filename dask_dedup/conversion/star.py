@@ -281,8 +281,8 @@ def _check_same_positions(inputs: Inputs, summaries: Sequence[ScanSummary]) -> N
         if copied and (table.source in inputs.params.flip_y or roles.overrides_psize):
             name = "flip_y" if table.source in inputs.params.flip_y else "coordinate_pixel_size"
             raise InputError(
-                f"{table.path}: {parameter(name)} changes its positions, but a STAR file would have the old ones. "
-                f"{native}."
+                f"{table.path}: {parameter(name)} changes its positions, but the STAR file would have the "
+                f"old positions. {native}."
             )
         shift = [name for name in roles.shift if name not in RELION_SHIFT_ANGSTROM]
         if copied and shift:

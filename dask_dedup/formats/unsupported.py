@@ -28,9 +28,12 @@ _TEXT = (
 #: Map file extension to a description of the format and to advice.
 _FORMATS = {
     ".tloc": ("TomoTwin picks", _TOMOGRAM),
-    ".em": ("no motive list of 20 rows", f"{_TOMOGRAM}. The package cryocat converts motive lists"),
+    ".em": (
+        "an .em file without a motive list of 20 rows",
+        f"{_TOMOGRAM}. The package cryocat converts motive lists",
+    ),
     ".mod": (
-        "no readable IMOD model",
+        "a .mod file without a readable IMOD model",
         f"{_TOMOGRAM}. IMOD's model2point writes the points as text",
     ),
     ".mat": ("a MATLAB file", f"{_TOMOGRAM}. emClarity's csv files have them, too"),

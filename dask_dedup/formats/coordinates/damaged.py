@@ -75,15 +75,15 @@ def _fault(file: PickPath) -> str:
     """Return the known fault of a damaged file as the end of a sentence, or an empty text."""
     content, extension = _read(file), file.path.suffix.lower()
     if extension == ".star" and b"loop_" not in content:
-        return ", as it has no loop_"
+        return ", because it has no loop_"
     if extension in (".json", ".ndjson"):
         lines = content.splitlines() if extension == ".ndjson" else [content]
         try:
             [json.loads(line) for line in lines]
         except (ValueError, RecursionError):
-            return ", as it is cut or no JSON"
+            return ", because it is cut off or not JSON"
     if extension == ".star" and not content.endswith(b"\n"):
-        return ", as it is cut"
+        return ", because it is cut off"
     return ""
 
 

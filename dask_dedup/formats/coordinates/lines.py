@@ -59,7 +59,7 @@ class Span:
 
 
 def read_head(path: Path) -> bytes:
-    """Read the first bytes of a file, from which its format is detected."""
+    """Read the first bytes of a file, to detect its format."""
     with opening(path), open_to_read(path) as file:
         return file.read(HEAD_BYTES)
 

@@ -156,7 +156,7 @@ def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | No
 
 
 def _with_types(layout: Layout, head: bytes, spans: Sequence[Span]) -> Layout:
-    """Set `text` of a layout: the columns that have text in the first pick."""
+    """Set the attribute `text` of a layout. It has the columns with text in the first pick."""
     extra = layout.extra
     if not spans or not extra:
         return layout

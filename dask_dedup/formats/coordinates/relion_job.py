@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 #: Options with the micrograph table in the jobs AutoPick, ManualPick, Extract and External.
 _OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
-#: Name of a job folder, and the part of a path up to the job folder, relative to the project folder.
-JOB, JOB_FOLDER = re.compile(r"job\d{3,}"), re.compile(r"^(?:\./)?[^/]+/job\d+/")
+#: Name of a job folder, such as ``job010``.
+JOB = re.compile(r"job\d{3,}")
+#: Beginning of a path below a job folder, such as ``AutoPick/job010/``.
+JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
 _OPTION = re.compile(r"^[ \t]*(\w+)[ \t]+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
 _NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
 

@@ -179,7 +179,7 @@ def open_csdat(path: Path) -> CsdatFile:
         start = file.tell()
         columns, heap = _find_columns(file, header, dtype, status.st_size, path)
     rows = header["length"]
-    advice = "save it uncompressed with numpy.save, which is read in parts"
+    advice = "save it uncompressed with numpy.save, because NumPy files are read in parts"
     check_fits(f"{path}: the file", rows, rows * dtype.itemsize, advice)
     return CsdatFile(describe_file(path, status, rows, start), dtype, header, columns, heap)
 

@@ -30,7 +30,7 @@ class Encodings:
     codecs : tuple of (str, str)
         Path and compression codec of each column.
     dictionaries, byte_streams, deltas : tuple of str
-        Columns with dictionary encoding, with byte-stream-split encoding, and with delta encoding of integers.
+        Columns with dictionary encoding, byte-stream-split encoding and delta encoding of integers, respectively.
     statistics : tuple of str
         Columns with statistics (minimum and maximum) in the file.
     """

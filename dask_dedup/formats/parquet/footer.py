@@ -171,9 +171,9 @@ def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
         elif keys:
             above = "/".join(folders[:number])
             raise InputError(
-                f"{root}: the folder {folder} in {above} is not key=value. If it is part of the value of "
-                f"{keys[-1][0]}, with a slash as Dask writes it, write the table again with the slash as "
-                "%2F, as pyarrow, Polars and DuckDB do. Otherwise move its files up."
+                f"{root}: the folder {folder} in {above} is not key=value. If the value of "
+                f"{keys[-1][0]} has a slash, write the table again with %2F instead of the slash, as pyarrow, "
+                "Polars and DuckDB do (Dask does not). Otherwise move the files of this folder up."
             )
     return keys
 

@@ -117,8 +117,8 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: str = "") 
     except pa.ArrowInvalid as error:
         prefix = f"{path}: " if path else ""
         raise InputError(
-            f"{prefix}the column {name} is {column.type} here and {kind} in other files, which cannot hold all "
-            f"of its values. Cast it to one type in all files."
+            f"{prefix}the column {name} is {column.type} here and {kind} in other files. Some of its values do not "
+            f"fit the type {kind}. Cast it to the same type in all files."
         ) from error
 
 

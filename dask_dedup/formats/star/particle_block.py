@@ -137,7 +137,7 @@ def _describe_other_file(path: Path, layout: Layout) -> str | None:
         for label, kind in _NAMING.items():
             name = items.get(label, b"").strip(b"'\"").decode(errors="replace")
             if name:
-                return f"{path}: {kind}. Pass the file that it names: {name}"
+                return f"{path}: {kind}. Pass its particle file: {name}"
     blocks = {*layout.items, *(loop.block for loop in layout.loops)}
     found = next((text for block, text in _NO_PARTICLES.items() if block in blocks), None)
     return found and f"{path}: {found}"
@@ -169,7 +169,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     span = loop.span
     complete = labels >= {"rlnCoordinateX", "rlnCoordinateY"}
     if complete and not (span.rows or named or micrograph):
-        raise EmptyTableError(f"{path}: the particle table has no rows, and names no micrographs")
+        raise EmptyTableError(f"{path}: the particle table has no rows and no micrograph names")
     return StarDetail(
         labels=loop.labels,
         start=span.start,

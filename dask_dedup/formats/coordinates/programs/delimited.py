@@ -78,7 +78,7 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
 
 
 def _names_in_comment(head: bytes, count: int, delimiter: str) -> list[str]:
-    """Return the column names in the last comment before the first row. Without `count` names, return [].
+    """Return the column names in the last comment before the first row. Return [] unless there are `count` names.
 
     NumPy writes the header of a table as a comment.
     """
