@@ -1,4 +1,4 @@
-"""Filament numbers that stand for several filaments, as after joining files, are found and named."""
+"""Filament numbers that belong to several filaments, as after joining files, are found and named."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_filaments_of_joined_files_are_counted_and_the_cure_is_named(
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
     joined = pa.concat_tables(JOINED[name])
     (line,) = warnings_of(write_folder(joined, tmp_path / "in", files=files), tmp_path)
-    assert "12 filament numbers stand for several filaments (first: number 1 on m0.mrc)" in line
+    assert "12 filament numbers belong to several filaments (first: number 1 on m0.mrc)" in line
     assert "separate inputs" in line
 
 
@@ -120,7 +120,7 @@ def test_strangers_are_found_in_any_order_of_rows(tmp_path):
 def test_only_the_joined_numbers_count(tmp_path):
     joined = pa.concat_tables([tubes(1), tubes(2, number=1, micrographs=1)])
     (line,) = warnings_of(write_file(joined, tmp_path / "in.parquet"), tmp_path)
-    assert "1 filament number stands for several filaments (first: number 1 on m0.mrc)" in line
+    assert "1 filament number belongs to several filaments (first: number 1 on m0.mrc)" in line
 
 
 def test_separate_inputs_are_the_cure(tmp_path):

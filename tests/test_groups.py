@@ -279,7 +279,7 @@ class TestInputsInFoldersOfKeys:
         result = run(inputs, tmp_path / "out", **PARAMS)
         (line,) = (w for w in result.warnings if "session=" in w)
         assert line == (
-            "1 micrograph name is in inputs of session=A and of session=B, and taken for the same "
+            "1 micrograph name is in inputs of session=A and of session=B, and treated as the same "
             "micrographs. If they are different, run the inputs separately, or pass the folder "
             "above them with group_by='session'. If not, pass group_by='none'."
         )

@@ -60,14 +60,13 @@ class TestNamesThatMatchOnlyInPart:
     def test_a_run_warns_with_both_counts(self, two, tmp_path, wanted, caplog):
         caplog.set_level(logging.WARNING, "dask_dedup")
         by_path = run(two, tmp_path / "out", **PARAMS)
-        (line,) = (w for w in by_path.warnings if "matching by" in w)
-        assert "matching by path unites 1 micrograph of the inputs" in line
-        assert "matching by name would unite 10 (" in line
+        (line,) = (w for w in by_path.warnings if "by name" in w)
+        assert "the inputs have only 1 micrograph in common by path, but 10 by name (" in line
         assert line.endswith("Pass match_micrographs='name'.")
         assert line in caplog.text
         by_name = run(two, tmp_path / "by_name", match_micrographs="name", **PARAMS)
         assert by_path.rejected < by_name.rejected == wanted
-        assert not any("matching by" in w for w in by_name.warnings)
+        assert not any("by name" in w for w in by_name.warnings)
         assert verify(tmp_path / "by_name").verified
 
     def test_the_command_line_names_the_flag(self, cli, two, tmp_path):
@@ -75,18 +74,17 @@ class TestNamesThatMatchOnlyInPart:
         assert printed.count("Pass --match-micrographs name.") == 1
 
     def test_an_inspection_warns_too(self, cli, two):
-        (line,) = (w for w in inspect(two, **PARAMS).warnings if "matching by" in w)
-        assert "unites 1 micrograph" in line
-        assert "unite 10" in line
+        (line,) = (w for w in inspect(two, **PARAMS).warnings if "by name" in w)
+        assert "only 1 micrograph in common by path, but 10 by name" in line
         assert "--match-micrographs name" in " ".join(cli("inspect", *two).stdout.split())
 
     def test_without_any_common_path_it_is_one_warning(self, tmp_path):
         other = picks(tmp_path / "b.parquet", 2, lambda n: f"J7/{n:021}_mic{n}.mrc")
         inputs = [picks(tmp_path / "a.parquet", 1, relion_name), other]
-        lines = [w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "matching" in w]
+        lines = [w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "common" in w]
         assert len(lines) == 1
         assert "no micrograph in common by path" in lines[0]
-        assert "would unite 10" in lines[0]
+        assert "but 10 by name" in lines[0]
 
     def test_a_few_more_are_no_reason(self, tmp_path):
         def other(number):
@@ -130,8 +128,8 @@ class TestNamesThatMatchOnlyInPart:
         inputs = [picks(tmp_path / f"{n}.parquet", n, relion_name) for n in (1, 2)]
         inputs.append(picks(tmp_path / "3.parquet", 3, moved))
         (line,) = (w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "by name" in w)
-        found = f"matching by path unites 1 micrograph of {inputs[0]} and {inputs[2]}, but"
-        assert line.startswith(f"{found} matching by name would unite 10 (")
+        found = f"{inputs[0]} and {inputs[2]} have only 1 micrograph in common by path, but"
+        assert line.startswith(f"{found} 10 by name (")
         assert line.endswith("Pass match_micrographs='name'.")
 
     def test_one_of_three_inputs_without_any_common_path(self, tmp_path):
@@ -205,7 +203,7 @@ class TestNamesThatMatchOnlyInPart:
         other = write_file(cryosparc(30, seed=1, columns=strangers), tmp_path / "2.parquet")
         (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "common" in w)
         assert "no micrograph in common by uid" in line
-        assert line.endswith("matching by name would unite 4. Pass match_micrographs='name'.")
+        assert line.endswith("but 4 by name. Pass match_micrographs='name'.")
 
     def test_uids_of_two_imports_that_have_one_in_common(self, cli, tmp_path):
         one = write_file(cryosparc(90), tmp_path / "1.parquet")
@@ -217,10 +215,12 @@ class TestNamesThatMatchOnlyInPart:
         other = write_file(rows, tmp_path / "2.parquet")
         (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "by name" in w)
         assert line == (
-            "matching by uid unites 1 micrograph of the inputs, but matching by name would unite 4. "
+            "the inputs have only 1 micrograph in common by uid, but 4 by name. "
             "Pass match_micrographs='name'."
         )
-        assert "matching by uid unites 1" in " ".join(cli("inspect", one, other).stdout.split())
+        assert "only 1 micrograph in common by uid" in " ".join(
+            cli("inspect", one, other).stdout.split()
+        )
         assert verify(tmp_path / "out").verified
         unnamed = [write_file(rows.drop_columns(["location/micrograph_path"]), other), one]
         assert not any("by name" in w for w in run(unnamed, tmp_path / "unnamed").warnings)
@@ -401,7 +401,7 @@ class TestRenameMicrographs:
         again = cli(*arguments)
         assert again.exit_code == 0
         assert "already holds this run" in again.stderr
-        assert any("unite" in w or "common" in w for w in inspect([one, other], **PARAMS).warnings)
+        assert any("common" in w for w in inspect([one, other], **PARAMS).warnings)
         printed = cli("inspect", one, other, *options).stdout
         assert "no micrograph in common" not in printed
 
@@ -474,7 +474,9 @@ class TestRenameMicrographs:
         outcome = cli("run", path, "-o", tmp_path / "out", "--rename-micrographs", "b.star=s/a/b/")
         assert outcome.exit_code == 2
         assert "b.star is not one of the inputs" in outcome.stderr
-        with pytest.raises(InputError, match=r"names b\.star, which is not one of the inputs"):
+        with pytest.raises(
+            InputError, match=r"has a value for b\.star, which is not one of the inputs"
+        ):
             run(path, tmp_path / "out", rename_micrographs={"b.star": "s/a/b/"})
 
 

@@ -154,7 +154,7 @@ def test_scores_whose_ranges_do_not_overlap_are_warned_about(tmp_path, high):
 
 def test_an_input_to_flip_must_exist(tmp_path):
     path = write_file(cryosparc(20), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="flip_y names input 7"):
+    with pytest.raises(InputError, match="flip_y has input 7"):
         run(path, tmp_path / "out", DedupParams(flip_y=(7,)))
 
 

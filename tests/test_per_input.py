@@ -162,9 +162,13 @@ def test_a_wrong_value_is_refused_in_one_line(pickers, value, message):
 
 
 def test_an_unknown_input_is_refused_in_python(pickers):
-    with pytest.raises(InputError, match=r"names c\.parquet, which is not one of the inputs"):
+    with pytest.raises(
+        InputError, match=r"has a value for c\.parquet, which is not one of the inputs"
+    ):
         run(["a.parquet"], "out", micrograph_pixel_size={"c.parquet": 2.0})
-    with pytest.raises(InputError, match=r"names c\.parquet, which is not one of the inputs"):
+    with pytest.raises(
+        InputError, match=r"has a value for c\.parquet, which is not one of the inputs"
+    ):
         remove_duplicates(pq.read_table("a.parquet"), micrograph_pixel_size={"c.parquet": 2.0})
 
 

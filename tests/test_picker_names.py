@@ -186,7 +186,7 @@ def test_options_for_files_that_are_one_input(tmp_path, monkeypatch):
             dask_dedup.run(given, "out2", micrograph_pixel_size=wrong)
     with pytest.raises(InputError, match=r"flip_y has a value for a/m1\.box that a/m2"):
         dask_dedup.run(given, "out2", micrograph_pixel_size=1, flip_y=[0])
-    with pytest.raises(InputError, match="flip_y names input 4"):
+    with pytest.raises(InputError, match="flip_y has input 4"):
         dask_dedup.run(given, "out2", micrograph_pixel_size=1, flip_y=[4])
 
 
@@ -232,7 +232,7 @@ def test_names_in_python(tmp_path):
     assert result.manifest["inputs"][0]["picker"] == "mine"
     found = dask_dedup.inspect(folder, names={f"{folder}/": "mine"}, micrograph_pixel_size=1)
     assert found.inputs[0].picker == "mine"
-    with pytest.raises(InputError, match="'my picks' cannot name a picker"):
+    with pytest.raises(InputError, match="'my picks' cannot be the name of a picker"):
         dask_dedup.run(folder, tmp_path / "out", names={str(folder): "my picks"})
     with pytest.raises(
         InputError, match="elsewhere: has the name mine of a picker, but is not one of the inputs"

@@ -65,14 +65,14 @@ def warnings_of(output):
 
 
 @pytest.mark.parametrize("scores", [np.full(90, -999.0), np.full(90, np.nan), [None] * 90, None])
-def test_an_input_without_scores_loses_every_pair_and_is_named(write, scores):
+def test_an_input_without_scores_ranks_last_and_is_named(write, scores):
     tables = [scored(1), scored(2, SCORE if scores is not None else None, scores)]
     paths = write(a=tables[0], b=tables[1])
     column = SCORE if scores is not None else None
     output = check(paths, tables, [SCORE, column])
     (line,) = warnings_of(output)
     assert line.startswith("b.parquet: ")
-    assert "loses every pair against an input with scores" in line
+    assert "its particles rank below the particles of an input with scores" in line
     assert "prefer_input_order" in line
     assert (line.startswith("b.parquet: has no score")) == (scores is None)
     listed = output.duplicates.filter(pa.compute.equal(output.duplicates["input"], "a.parquet"))
@@ -102,8 +102,8 @@ def test_the_command_line_warns_with_the_flag_and_the_usable_columns(write, cli)
 @pytest.mark.parametrize(
     ("value", "verdict"),
     [
-        (0.0, "it loses every pair against"),
-        (1.0, "it wins every pair against"),
+        (0.0, "its particles rank below the particles of"),
+        (1.0, "its particles rank above the particles of"),
         (0.5, "they cannot be compared with those of"),
     ],
 )
@@ -118,8 +118,14 @@ def test_two_inputs_with_one_score_each(write):
     tables = [scored(seed, SCORE, np.full(90, seed / 2)) for seed in (1, 2)]
     output = check(write(a=tables[0], b=tables[1]), tables, [SCORE, SCORE])
     first, second = warnings_of(output)
-    assert "a.parquet: all scores in rlnAutopickFigureOfMerit are 0.5, so it loses" in first
-    assert "b.parquet: all scores in rlnAutopickFigureOfMerit are 1, so it wins" in second
+    assert (
+        "a.parquet: all scores in rlnAutopickFigureOfMerit are 0.5, so its particles rank below"
+        in first
+    )
+    assert (
+        "b.parquet: all scores in rlnAutopickFigureOfMerit are 1, so its particles rank above"
+        in second
+    )
 
 
 def test_inputs_that_share_one_score_are_ranked_by_chance(write):

@@ -367,8 +367,8 @@ class DedupParams:
             unknown = [path for path, _ in getattr(self, name) if path and path not in known]
             if unknown:
                 raise InputError(
-                    f"{parameter(name)} names {unknown[0]}, which is not one of the inputs. "
-                    "Write it as the input is written."
+                    f"{parameter(name)} has a value for {unknown[0]}, which is not one of the inputs. "
+                    "Write the path as in the inputs."
                 )
 
     def without_inputs(self, paths: Sequence[str], left_out: Collection[int]) -> Self:

@@ -132,7 +132,7 @@ def is_picker_name(text: str) -> bool:
 def named_twice_error(picker: str) -> InputError:
     """Return the error for a picker in both `found_by` and `not_found_by`."""
     found, not_found = map(parameter, NAMED_PICKERS)
-    return InputError(f"{found} and {not_found} both name {picker}. Drop one of them.")
+    return InputError(f"{found} and {not_found} both have {picker}. Drop one of them.")
 
 
 def _is_pair(each: object) -> bool:

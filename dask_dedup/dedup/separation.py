@@ -167,7 +167,7 @@ def judge_separation(spacing: Spacing, params: DedupParams) -> Fit:
 def separations_around(own: float, farthest: float) -> Floats:
     """Return separations to try, given the run's own separation.
 
-    These are its tenths up to 1.5 times its value, and multiples of a round number up to `farthest` or beyond.
+    These are tenths of `own` up to ``1.5 * own``, and multiples of a round number up to `farthest` or beyond.
     """
     fine = [own if k == 10 else own * k / 10 for k in range(1, _TENTHS + 1)]
     step = _round_up((farthest - fine[-1]) / _COARSE)

@@ -23,7 +23,7 @@ _PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
 _WIDENING = 1.4
 #: A gap has fewer pairs than predicted by at least this many standard deviations.
 _SIGNIFICANT = 5.0
-#: The same if each pair of particles counts once, without repeats for both ends and for duplicates of the particles.
+#: The same number if each pair of particles is counted once, although it has two ends and may have duplicates.
 _SIGNIFICANT_PARTICLES = 3.5
 #: Pairs per angstrom at a distance are counted from the distance / 1.15 to the distance * 1.15.
 _WINDOW = 1.15

@@ -88,7 +88,7 @@ class Inputs:
         return f"row {row}" if path == self.tables[part.source].path else f"{path} row {row}"
 
     def parameter_of(self, name: str, source: int, value: float) -> str:
-        """Return the parameter `name` with a value for one input, for a message."""
+        """Return the parameter `name` with a value for one input, as text for a message."""
         several = len(self.tables) > 1
         return parameter(name, {self.tables[source].path: value} if several else value)
 
@@ -384,6 +384,6 @@ def check_inputs(inputs: Inputs) -> None:
     unknown = [source for source in params.flip_y if not 0 <= source < count]
     if unknown:
         raise InputError(
-            f"{parameter('flip_y')} names input {unknown[0]}; inputs are numbered from 0 "
+            f"{parameter('flip_y')} has input {unknown[0]}, but inputs are numbered from 0 "
             f"to {count - 1}."
         )

@@ -32,7 +32,7 @@ def check_names(inputs: Sequence[str | Path], names: Mapping[str, str] | None) -
     for path, name in (names or {}).items():
         if not is_picker_name(name):
             raise InputError(
-                f"{path}: {name!r} cannot name a picker. Use letters, digits, _ and - only."
+                f"{path}: {name!r} cannot be the name of a picker. Use letters, digits, _ and - only."
             )
         if as_input(path) not in spelling:
             raise InputError(
@@ -94,8 +94,8 @@ def make_voting(
         unknown = next((text for text in found if text not in number), None)
         if unknown is not None:
             raise InputError(
-                f"{parameter(which)} names {unknown}, which is neither an input nor one of the pickers: "
-                f"{', '.join(names)}. Write it as the input or its name is written."
+                f"{parameter(which)} has {unknown}, which is neither an input nor one of the pickers: "
+                f"{', '.join(names)}. Write it like the path of the input, or like the name of the picker."
             )
         named[which] = tuple(sorted({number[name] for name in found}))
     return Voting(

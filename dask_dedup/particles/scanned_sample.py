@@ -87,7 +87,7 @@ def scan_sample(
 
 
 def limit_picks(summaries: Iterable[ScanSummary]) -> list[ScanSummary]:
-    """Return the summaries. From the first summary that exceeds `MOST_NOTED` picks in total, drop the sampled picks."""
+    """Return the summaries. Drop the sampled picks of all summaries after `MOST_NOTED` picks in total."""
     found, noted = [], 0
     for summary in summaries:
         if summary.sample is not None and summary.sample.picks is not None:

@@ -347,7 +347,7 @@ def test_scores_that_decide_nothing_are_warned_about(config, dedup):
         in alone.stderr
     )
     both = dedup("--overwrite", inputs=("-i", BOTH[1], "-i", "ribosome:manual/1"))
-    assert "all scores in score are 1, so it wins every pair" in both.stderr
+    assert "all scores in score are 1, so its particles rank above" in both.stderr
 
 
 def test_static_picks_are_read_and_the_result_goes_to_the_overlay(config, tmp_path):

@@ -1,12 +1,12 @@
-"""Find filament (tube) numbers that stand for several filaments, as after joining files without renumbering.
+"""Find filament (tube) numbers with segments of several filaments, as in files joined without new numbers.
 
-The segments of one filament have one track: their distances along it from its start. A number stands for
-several filaments if its track restarts:
+The track length of a segment is its distance from the start of its filament, along the filament. A number belongs to
+several filaments if the track restarts. There are two signs of a restart:
 
-- two segments have the same track length, and segments of another length are between their rows, or
-- two segments that follow each other along the track are farther apart than it allows.
+- Two segments have the same track length, and the rows between them have other track lengths.
+- Two consecutive segments of the track are farther apart than the difference of their track lengths allows.
 
-Copies of a segment next to each other, as symmetry expansion writes them, are no restart.
+Copies of a segment in consecutive rows, as written by symmetry expansion, are no restart.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-#: Track lengths that differ by less are equal, angstrom.
+#: Track lengths with a smaller difference are equal, angstrom.
 _SAME = 1e-2
-#: Alignment and rounding move segments by up to this distance, and by up to their spacing, angstrom.
+#: Alignment and rounding move segments by up to this distance (angstrom) plus the spacing of segments.
 _SLACK = 10.0
 
 
@@ -42,14 +42,14 @@ class Tubes(ArrayTable):
     ----------
     micrograph : (n,) uint64
     label : (n,) int64
-        As in `Picks`.
+        Micrograph key and filament, as in `Picks`.
     restarts : (n,) bool
     spacing : (n,) float64
         Median distance of segments along the track, angstrom; 0 for single segments.
     first, last : (n,) float64
-        Least and greatest track length, angstrom.
+        Minimum and maximum track length, angstrom.
     first_x, first_y, first_z, last_x, last_y, last_z : (n,) float64
-        Centres of these segments; NaN if centres are not in angstrom.
+        Centres of the segments with these track lengths. NaN if centres are not in angstrom.
     """
 
     micrograph: NDArray[np.uint64]
@@ -70,9 +70,9 @@ Tubes.dtypes = dtypes_of(Tubes, "u8", "i8", "?", *["f8"] * 9)
 
 
 def find_tubes(picks: Picks, track: Floats, *, in_angstrom: bool) -> Tubes:
-    """Summarize the tubes among the picks of a fragment. `track` has the track length of each pick, (n,).
+    """Summarise the tubes among the picks of a fragment. `track` has the track length of each pick, (n,).
 
-    `in_angstrom` is whether track lengths and centres both are; otherwise distances are not compared.
+    `in_angstrom` is whether track lengths and centres are both in angstrom. Otherwise distances are not compared.
     """
     picks, track = _select(picks, track)
     if not len(picks):
@@ -84,7 +84,7 @@ def find_tubes(picks: Picks, track: Floats, *, in_angstrom: bool) -> Tubes:
     track, centres = track[order], centres[order]
     start = np.flatnonzero(begins_run(number))
     last = np.append(start[1:], number.size) - 1
-    # The position of each segment among the rows of its tube.
+    # Index of each segment among the rows of its tube.
     row = np.empty(order.size, dtype=np.intp)
     by_row = np.lexsort([order, number])
     row[by_row] = np.arange(order.size)
@@ -116,14 +116,14 @@ def _select(picks: Picks, track: Floats) -> tuple[Picks, Floats]:
 def _by_tube(
     micrograph: NDArray[np.uint64], label: NDArray[np.int64], track: Floats
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Sort by tube, then track, then row. Return the row numbers, and the number of the tube of each."""
+    """Sort by tube, then track, then row. Return the row numbers, and the tube number of each row."""
     order = np.lexsort([track, label, micrograph])
     new = begins_run(label[order]) | begins_run(micrograph[order])
     return order, np.cumsum(new) - 1
 
 
 def _median_step(number: NDArray[np.intp], step: Floats, same_tube: Mask, tubes: int) -> Floats:
-    """Return the median step above 0 in each tube, 0 for tubes without one."""
+    """Return the median non-zero distance between neighbouring segments of each tube, or 0 if there is none."""
     steps = step[same_tube & (step >= _SAME)]
     order = np.lexsort([steps, number])
     count = np.bincount(number, minlength=tubes)

@@ -60,7 +60,7 @@ def _nanometre_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
-    """Describe the problems found in each input, one line per kind. A line names the first few rows."""
+    """Describe the problems in each input, one line per kind. A line has the numbers of the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
@@ -136,19 +136,19 @@ def left_out_warnings(inputs: Inputs) -> list[str]:
 
 
 def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a list of one warning if filament numbers of an input stand for several filaments, else []."""
+    """Return a list of one warning if filament numbers of an input belong to several filaments, else []."""
     restarts = find_restarts([summary.tubes for summary in summaries if summary.tubes])
     if not restarts:
         return []
     names = {name.key: str(name) for summary in summaries for name in summary.names}
-    where, number = min(
+    micrograph, number = min(
         (names.get(key, f"uid {key}"), label & 0xFFFFFFFF) for key, label in restarts
     )
-    what = counted(len(restarts), "filament number", "stand for several filaments")
+    what = counted(len(restarts), "filament number", "belong to several filaments")
     if len(restarts) == 1:
-        what = "1 filament number stands for several filaments"
+        what = "1 filament number belongs to several filaments"
     return [
-        f"{what} (first: number {number} on {where}): their tracks restart, as after joining "
+        f"{what} (first: number {number} on {micrograph}): their tracks restart, as after joining "
         f"files. {parameter('ignore_within_filament')} compares no particles of one number. Pass the "
         "files as separate inputs, or renumber the filaments."
     ]

@@ -1,4 +1,4 @@
-"""Find inputs that contradict each other about the pixel size or the size of a micrograph."""
+"""Find inputs with contradicting pixel sizes or sizes of a micrograph."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _PSIZE, _SIZE = slice(0, 1), slice(1, 3)
 
 
 class _Conflict(NamedTuple):
-    """Micrographs with two values, and the inputs and values of the first one."""
+    """Micrographs with two values, and the inputs and values of the first micrograph."""
 
     micrographs: int
     key: int
     inputs: tuple[int, int]
-    #: (1 or 2 numbers, 1 or 2 numbers)
+    #: The two values: each a pixel size, or a height and width.
     values: tuple[Floats, Floats]
 
 
 def check_micrograph_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if a micrograph has two sizes, which makes distances on it meaningless."""
+    """Raise InputError if a micrograph has two sizes in angstrom, because then distances are wrong."""
     conflict = _find_conflict(summaries, _SIZE)
     if conflict is None:
         return
-    where = _where(inputs, conflict)
-    cure = f", or pass {parameter('coordinate_pixel_size')} for the input that is wrong"
+    paths = _locations(inputs, conflict)
+    advice = f", or pass {parameter('coordinate_pixel_size')} for the input that is wrong"
     if any(inputs.roles[source].overrides_psize for source in conflict.inputs):
-        cure = ""
+        advice = ""
     alike = _is_ten(*(float(value[1]) for value in conflict.values))
     nanometre = "A factor of 10 suggests nanometres. " if alike else ""
     sizes = [f"{width:.4g} x {height:.4g} A" for height, width in conflict.values]
     raise InputError(
         f"{counted(conflict.micrographs, 'micrograph', 'have')} two sizes "
         f"({_columns(inputs, conflict, shape=True)}; first: {micrograph_name(summaries, conflict.key)}, "
-        f"{sizes[0]} in {where[0]}, {sizes[1]} in {where[1]}). "
-        f"{nanometre}Fix the pixel size or the shape{cure}."
+        f"{sizes[0]} in {paths[0]}, {sizes[1]} in {paths[1]}). "
+        f"{nanometre}Fix the pixel size or the shape{advice}."
     )
 
 
@@ -61,21 +61,21 @@ def _is_ten(one: float, other: float) -> bool:
 
 
 def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a list of one warning if micrographs have two pixel sizes and no size that explains them, else []."""
+    """Return a list of one warning if micrographs of unknown size have two pixel sizes, else []."""
     conflict = _find_conflict(summaries, _PSIZE)
     if conflict is None:
         return []
-    where = _where(inputs, conflict)
+    paths = _locations(inputs, conflict)
     low, high = (float(value[0]) for value in conflict.values)
-    nanometre = cure = ""
+    nanometre = advice = ""
     if _is_ten(low, high):
-        nanometre, cure = " A factor of 10 suggests nanometres.", f" {10 * low:g} for {where[0]}"
+        nanometre, advice = " A factor of 10 suggests nanometres.", f" {10 * low:g} for {paths[0]}"
     return [
         f"{counted(conflict.micrographs, 'micrograph', 'have')} two pixel sizes "
         f"({_columns(inputs, conflict, shape=False)}; first: {micrograph_name(summaries, conflict.key)}, "
-        f"{low:g} A in {where[0]}, {high:g} A in {where[1]}): unless the coordinates are in pixels of "
+        f"{low:g} A in {paths[0]}, {high:g} A in {paths[1]}): unless the coordinates are in pixels of "
         f"these sizes, distances are wrong.{nanometre} "
-        f"To override one, pass {parameter('coordinate_pixel_size')}{cure}."
+        f"To override one, pass {parameter('coordinate_pixel_size')}{advice}."
     ]
 
 
@@ -104,7 +104,7 @@ def _find_conflict(summaries: Sequence[ScanSummary], which: slice) -> _Conflict 
         for side in ("least", "greatest")
     )
     differ = _differ(least, greatest, starts)[:, which].any(axis=1)
-    if which == _PSIZE:  # rows with an size are compared by it
+    if which == _PSIZE:  # rows with a size are compared by their size
         unknown = np.isnan(least[:, _SIZE]).any(axis=1)
         differ &= np.logical_or.reduceat(unknown, starts)
     if not differ.any():
@@ -132,7 +132,7 @@ def _differ(least: Floats, greatest: Floats, starts: NDArray[np.intp]) -> NDArra
         return np.asarray(high > low * (1 + TOLERANCE))
 
 
-def _where(inputs: Inputs, conflict: _Conflict) -> list[str]:
+def _locations(inputs: Inputs, conflict: _Conflict) -> list[str]:
     return [inputs.tables[source].path for source in conflict.inputs]
 
 
@@ -151,6 +151,6 @@ def _columns(inputs: Inputs, conflict: _Conflict, *, shape: bool) -> str:
 
 
 def micrograph_name(summaries: Sequence[ScanSummary], key: int) -> str:
-    """Return the name of a micrograph, or its uid if micrographs go by uid."""
+    """Return the name of a micrograph, or its uid if micrographs are matched by uid."""
     named = (str(each) for summary in summaries for each in summary.names if each.key == key)
     return next(named, f"uid {key}")

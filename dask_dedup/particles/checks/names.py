@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Check that different micrographs have different keys (hashes).
 
-    Two micrographs of an input may have the same bare name (if these are compared). Any two may have
-    the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
+    Two micrographs of an input may have the same bare name, if bare names are compared. Any two micrographs may have
+    the same 64-bit hash. For 10**6 micrographs, the probability is 3 in 10**8.
     """
     compared: dict[int, str] = {}
     stored: dict[tuple[int, int], str] = {}
@@ -41,7 +41,7 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
                     f"Pass {parameter('match_micrographs', 'path')} or "
                     f"{parameter('match_micrographs', 'uid')}."
                 )
-            # Groups of uids have no name.
+            # Micrographs that are matched by uid have only a group.
             as_compared = str(each._replace(name=naming.compared(name))) if name else each.group
             if compared.setdefault(key, as_compared) != as_compared:
                 raise InputError(
@@ -51,12 +51,12 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def check_new_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that no name becomes empty by `rename_micrographs`, and that `micrograph_map` has every name.
+    """Check that `rename_micrographs` leaves no name empty, and that `micrograph_map` has every name.
 
     Raises
     ------
     InputError
-        The message names the first micrographs.
+        The message has the names of the first few micrographs.
     """
     listed = inputs.params.names_of_micrographs
     new_names = inputs.roles[0].naming.new_names
@@ -88,23 +88,23 @@ def check_groups(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     Raises
     ------
     InputError
-        The message names every such key, two of its values, and both ways out.
+        The message has every such key, two of its values, and both solutions.
     """
     clashes = list(_hive_clashes(inputs, summaries))
     if not clashes:
         return
-    places = " and ".join(place for _, place in clashes)
+    described = " and ".join(description for _, description in clashes)
     keys = " or ".join(parameter("group_by", key) for key, _ in clashes)
     if len(clashes) > 1:
         keys += " (repeat it for several)"
     raise InputError(
-        f"{places}. If these are different micrographs, pass {keys}. If they are the same, as when "
-        f"the key names the picker, pass {parameter('group_by', 'none')}."
+        f"{described}. If these are different micrographs, pass {keys}. If they are the same, as when "
+        f"the key is the picker, pass {parameter('group_by', 'none')}."
     )
 
 
 def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[tuple[str, str]]:
-    """Yield each hive key that has one micrograph name under two values, with a description of them."""
+    """Yield each hive key with the same micrograph name under two values, and a description of the clash."""
     for hive_key in dict.fromkeys(key for summary in summaries for key in summary.hive_values):
         clashes = KeyClashes.find(
             (value, summary.source, keys)
@@ -114,7 +114,7 @@ def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[
         if not clashes.keys.size:
             continue
         names = {each.key: each.name for summary in summaries for each in summary.names}
-        # The first in the order of names.
+        # The clash with the first name in alphabetical order.
         row = min(range(clashes.keys.size), key=lambda row: names[int(clashes.keys[row])])
         one, other = (inputs.tables[source].path for source in clashes.sources[row])
         value, other_value = (clashes.values[code] for code in clashes.codes[row])
@@ -134,11 +134,11 @@ class KeyClashes(NamedTuple):
     values : list of str
         All values of the hive key, sorted.
     keys : ndarray of uint64, (n,)
-        A key occurs n - 1 times if it is under n values.
+        A key under k values occurs k - 1 times.
     codes : ndarray of int, (n, 2)
-        Indices in `values` of two values that the key is under.
+        For each key, the indices in `values` of two of its values.
     sources : ndarray of int, (n, 2)
-        An input that has the key under each of them.
+        For each of the two values, an input that has the key there.
     """
 
     values: list[str]
@@ -148,7 +148,7 @@ class KeyClashes(NamedTuple):
 
     @classmethod
     def find(cls, found: Iterable[tuple[str, int, NDArray[np.uint64]]]) -> Self:
-        """Find the clashes among (value, source, micrograph keys)."""
+        """Find the clashes in tuples of hive value, input and micrograph keys."""
         texts, inputs, parts = zip(*found, strict=True)
         values = sorted(set(texts))
         code_of = {value: code for code, value in enumerate(values)}

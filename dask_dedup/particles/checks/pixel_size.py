@@ -33,8 +33,8 @@ def check_pixel_size(
 ) -> None:
     """Check that the micrograph pixel size and shape are known if they are needed.
 
-    `columns` are the names of all columns, for the message; none for pick files. `known` is the path of a
-    table of micrographs of another input, or empty.
+    `columns` has the names of all columns for the message, and is empty for pick files. `known` is the path of the
+    micrograph table of another input, or empty.
     """
     if not needs_pixel_size(roles, params):
         return
@@ -58,7 +58,7 @@ def check_pixel_size(
 def check_flip(
     roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
-    """Check that the micrograph height is known, which is needed to flip y of coordinates in pixels."""
+    """Check that the micrograph height is known if y of coordinates in pixels is flipped."""
     in_table = micrographs is not None and micrographs.shape is not None
     if roles.unit == "pixel" and not params.micrograph_height and not in_table:
         raise InputError(
@@ -87,10 +87,10 @@ def fractions_error(roles: ColumnRoles, table: str) -> InputError:
 def no_pixel_size(
     roles: ColumnRoles, table: str, columns: Sequence[str], known: str = ""
 ) -> InputError:
-    """Return the error for a table without any pixel size. It names the ways to give one.
+    """Return the error for a table without any pixel size, with the parameters and columns that can provide it.
 
-    Without `columns`, the table is of pick files, which cannot have the column. `known` is the path of a
-    table of micrographs of another input, or empty.
+    `columns` is empty for pick files, because these cannot have a column with the pixel size. `known` is the path of
+    the micrograph table of another input, or empty.
     """
     if not columns:
         way = f"{parameter('micrographs')}, such as RELION's micrographs_ctf.star,"

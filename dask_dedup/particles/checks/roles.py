@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check_positions(
     roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
 ) -> None:
-    """Raise InputError if positions have z in some inputs only, or are in different units."""
+    """Raise InputError if only some inputs have z, or if positions are in different units."""
     if len({len(role.position) for role in roles}) > 1:
         pairs = [*zip(tables, roles, strict=True)]
         flat = next(table for table, role in pairs if len(role.position) == 2)
@@ -28,18 +28,18 @@ def check_positions(
             f"{deep}: was read as picks in tomograms ({' '.join(role.position)}), but {flat} has no z coordinate. "
             f"Run them separately. If its third column is no z, in a text table, pass {columns}."
         )
-    # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
+    # Positions in angstrom from the corner are read as pixels of 1 A, but only if pixel sizes are applied.
     units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}
     if len(units) > 1 and (("angstrom", False) in units or not params.measures):
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
             f"the positions of the inputs are in different units ({listed}). "
-            f"{_cure_of_units(roles, tables)}"
+            f"{_advice_on_units(roles, tables)}"
         )
 
 
-def _cure_of_units(roles: Sequence[ColumnRoles], tables: Sequence[str]) -> str:
-    """Return what to do about positions in different units: RELION 5 may have the same picks in pixels."""
+def _advice_on_units(roles: Sequence[ColumnRoles], tables: Sequence[str]) -> str:
+    """Return advice for positions in different units. RELION 5 may have the same picks in pixels."""
     for table, role in zip(tables, roles, strict=True):
         folder = Path(table).parent / "annotations"
         if role.unit == "angstrom" and folder.is_dir():
@@ -53,7 +53,7 @@ def _cure_of_units(roles: Sequence[ColumnRoles], tables: Sequence[str]) -> str:
 def check_directions(
     roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
 ) -> None:
-    """Raise InputError if high scores win in one input and low scores in another, unless they are not compared."""
+    """Raise InputError if high scores win in one input and low scores in another, and these scores are compared."""
     scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
     if params.prefer_input_order or params.remove_entirely or params.uses_standing:
         return
@@ -72,9 +72,10 @@ def check_min_scores(
     params: DedupParams,
     scoreless: Collection[str] = (),
 ) -> None:
-    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one.
+    """Raise InputError if `min_score` applies to an input without a score.
 
-    `scoreless` are the tables of pick files without scores, which have an empty score column.
+    If `min_score` is for all inputs, this is only an error if no input has a score. `scoreless` are the tables of
+    pick files without scores. They have an empty score column.
     """
     scored = [
         each.score is not None and table not in scoreless

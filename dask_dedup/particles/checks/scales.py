@@ -1,4 +1,4 @@
-"""Pixel size used for each input, where it comes from, and checks of both."""
+"""Pixel size used for each input, its source, and checks of both."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
-#: Pixel sizes that differ by more than this fraction are reported.
+#: Smallest relative difference of pixel sizes for a warning.
 _NOTABLE = 1e-3
-#: Positions are fractions if at least this part of the rows is from 0 to 1.
+#: Positions are fractions if at least this fraction of the rows is from 0 to 1.
 _NEARLY_ALL = 0.95
-#: Pixel sizes in the log line, at most.
+#: Largest number of pixel sizes in the log line.
 _LISTED = 5
 
 
 class InputScale(NamedTuple):
-    """Pixel size that an input's coordinates were read with."""
+    """Pixel size used to read the coordinates of an input."""
 
-    #: Angstrom; None if no pixel size was needed or the input is empty.
+    #: Smallest pixel size, angstrom. None if no pixel size was needed or the input is empty.
     least: float | None
     greatest: float | None
     source: str
@@ -58,7 +58,7 @@ def find_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[InputS
 
 
 def describe_scales(inputs: Inputs, scales: Sequence[InputScale]) -> Message:
-    """Return a log line with the pixel size of each input and its source. Inputs with the same are counted."""
+    """Return a log line with the pixel sizes of the inputs and their sources. Inputs with the same text are counted."""
     paths: dict[str, list[str]] = {}
     for table, scale in zip(inputs.tables, scales, strict=True):
         paths.setdefault(scale.text, []).append(table.path)
@@ -99,7 +99,7 @@ def _describe(inputs: Inputs, number: int, summaries: Sequence[ScanSummary]) -> 
 
 
 def _join(ranges: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Return the least and the greatest value of several ranges. NaN stands for a range without values."""
+    """Return the minimum and maximum of several ranges. A range without values has NaN."""
     known = np.array([*ranges]).reshape(-1, 2)
     known = known[np.isfinite(known).all(axis=1)]
     return (float(known.min()), float(known.max())) if known.size else (np.nan, np.nan)
@@ -111,8 +111,8 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     Raises
     ------
     InputError
-        If an input has no pixel size, if its coordinates can be read in two ways, or if a parameter
-        contradicts a table.
+        If an input has no pixel size, if the unit of its coordinates is unclear, or if a parameter contradicts a
+        table.
     """
     of_input = by_source(summaries)
     for table in inputs.tables:
@@ -128,8 +128,8 @@ def check_row_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     Raises
     ------
     InputError
-        If coordinates can be read in two ways or are no fractions in a table of fractions, or if a
-        parameter contradicts a table.
+        If the unit of coordinates is unclear, if a table of fractions has other coordinates, or if a parameter
+        contradicts a table.
     """
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
@@ -147,7 +147,7 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
 
 
 def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return warnings if all coordinates are 0, or if most fractions of the micrograph are beyond 0 to 1."""
+    """Return warnings if all coordinates are 0, or if most fractions of the micrograph are outside 0 to 1."""
     roles, lines = inputs.roles[source], []
     filled, names = [each for each in summaries if each.rows], " ".join(roles.position)
     rows = sum(summary.rows for summary in filled)
@@ -165,7 +165,7 @@ def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSumma
 
 
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if a table of fractions has other coordinates, too."""
+    """Raise InputError if a table of fractions also has other coordinates."""
     roles, path = inputs.roles[source], inputs.tables[source].path
     low, high = _join(summary.coordinates for summary in summaries)
     if roles.unit == "volume" and (low < 0 or high > 1):
@@ -265,7 +265,7 @@ def _check_option(inputs: Inputs, source: int, summaries: Sequence[ScanSummary])
 def _from_tables(
     inputs: Inputs, source: int, summaries: Sequence[ScanSummary]
 ) -> list[tuple[str, float, float]]:
-    """Return the name and the least and greatest pixel size of each table or column that was used."""
+    """Return the name, and the minimum and maximum pixel size, of each table or column that was used."""
     roles = inputs.roles[source]
     names = {
         pixel_sizes.IMAGE: f"{roles.image.psize} of a Warp export" if roles.image else "",

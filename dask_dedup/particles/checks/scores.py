@@ -1,4 +1,4 @@
-"""Checks of scores, and warnings: unusable ones, inputs without any, and scales that differ between inputs."""
+"""Checks of scores, and warnings about unusable scores, inputs without scores, and different scales."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
 
 _NO_SCORES = "has no scores; a seeded choice decides"
-#: Scores whose ranges differ by more than this factor are not on one scale.
+#: If the ranges of scores differ by more than this factor, the scores are on different scales.
 _SPAN_RATIO = 2.0
 
 
 def check_limits(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if `min_score` is for an input in which all scores are missing, or for all and none has one."""
+    """Raise InputError if `min_score` applies to an input in which all scores are missing.
+
+    If `min_score` is for all inputs, this is only an error if the scores of all inputs are missing.
+    """
     scores = _ranges(summaries)
     limited = [
         table
         for table in inputs.tables
         if table.source in scores and inputs.roles[table.source].min_score is not None
     ]
-    # Scores beyond the limit are not in the ranges.
+    # The ranges do not include scores worse than `min_score`.
     aside = {each.source for each in summaries if each.invalid.get("score")}
     without = [
         table
@@ -47,7 +50,7 @@ def check_limits(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return warnings about the scores of all inputs, one line each. None if no particle wins."""
+    """Return warnings about the scores of all inputs, one line each. Empty if duplicates are removed entirely."""
     if inputs.params.remove_entirely:
         return []
     scores = _ranges(summaries)
@@ -64,7 +67,7 @@ def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> lis
         elif source not in usable and usable:
             what = "-999 (RELION: no score)" if scores[source].sentinel else "missing (NaN)"
             what = f"all scores in {label} are {what}" if has_scores(table) else "has no scores"
-            found = [what + _outcome(inputs, "loses")]
+            found = [what + _outcome(inputs, "below")]
         elif not has_scores(table):
             found = [_NO_SCORES]
         elif (verdict := _constant_verdict(inputs, source, usable)) is not None:
@@ -95,13 +98,13 @@ def _no_column(inputs: Inputs, source: int) -> str:
     columns = [*dict.fromkeys(score_fields(table.schema.names).values())][:NAMED_ROWS]
     if columns:
         reason += f" (but {', '.join(columns)})"
-    return reason + _outcome(inputs, "loses")
+    return reason + _outcome(inputs, "below")
 
 
 def _constant_verdict(inputs: Inputs, source: int, scores: dict[int, ScoreRange]) -> str | None:
-    """Return what it means that all scores of an input are equal: ``wins``, ``loses`` or "" (neither).
+    """Return the rank of an input in which all scores are equal: ``above`` other inputs, ``below`` them, or "".
 
-    Return None if they differ, or if no input has another score.
+    Return None if its scores differ, or if no input has another score.
     """
     mine = scores.get(source)
     others = [score for other, score in scores.items() if other != source]
@@ -113,18 +116,20 @@ def _constant_verdict(inputs: Inputs, source: int, scores: dict[int, ScoreRange]
         return None
     if inputs.params.uses_standing or not (below or above):
         return ""
-    return "wins" if above == inputs.roles[source].higher_is_better else "loses"
+    return "above" if above == inputs.roles[source].higher_is_better else "below"
 
 
 def _outcome(inputs: Inputs, verdict: str) -> str:
-    """Return the rest of a warning about an input without scores that differ."""
+    """Return the rest of a warning about an input in which all scores are equal or missing."""
     params = inputs.params
     if params.prefer_input_order:
         return "; a seeded choice decides between its particles"
     if params.uses_standing and not verdict:
         return "; each of them has the middle standing of its micrograph"
     effect = (
-        f"it {verdict} every pair against" if verdict else "they cannot be compared with those of"
+        f"its particles rank {verdict} the particles of"
+        if verdict
+        else "they cannot be compared with those of"
     )
     return (
         f", so {effect} an input with scores. Consider {parameter('prefer_input_order')}, or name "

@@ -1,4 +1,4 @@
-"""Warnings about micrographs that inputs do not share, although another way to match would unite them."""
+"""Warn about inputs with few or no common micrographs, and about inputs that would match better by name."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
-    #: Compared name and group.
+    #: A compared name and its group.
     Name = tuple[str, str]
 
-#: Matching by name is better if it unites more micrographs than matching by path by this factor.
+#: Matching by name is better if the number of common micrographs is larger by this factor than by path.
 _CLEARLY_MORE = 1.05
-#: Names listed of each input.
+#: Largest number of names of an input in a message.
 _NAMED = 3
 
 
 def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
-    """Yield warnings about inputs that share no micrograph, or fewer by path than by bare name."""
+    """Yield warnings about inputs with few or no common micrographs, or with more common micrographs by name."""
     keys = {
         source: distinct_keys([summary.micrographs for summary in mine])
         for source, mine in by_source(s for s in summaries if s.micrographs.size).items()
@@ -70,7 +70,7 @@ def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
 
 
 def _stored_keys(summaries: Sequence[ScanSummary]) -> dict[int, set[int]]:
-    """Return the keys of all named micrographs of each input."""
+    """Return the keys of all micrographs with a name, for each input."""
     stored: dict[int, set[int]] = {}
     for summary in summaries:
         stored.setdefault(summary.source, set()).update(each.key for each in summary.names)
@@ -84,7 +84,7 @@ def _by_name_warning(
     stored: Mapping[int, set[int]],
     moved: int,
 ) -> str:
-    """Warn about an input of which matching by name would unite more micrographs with another input."""
+    """Return a warning about an input with more micrographs in common with another input by name."""
     unique = _unique(bare[moved])
     pairs = [
         (len(unique & _unique(known)), len(stored[moved] & stored[source]), source)
@@ -93,18 +93,18 @@ def _by_name_warning(
     ]
     by_name, by_path, other = max(pairs, key=lambda pair: pair[0] - pair[1])
     one, two = sorted((moved, other))
-    who = "the inputs"
+    which = "the inputs"
     if len(names) > 2:
-        who = f"{inputs.tables[one].path} and {inputs.tables[two].path}"
+        which = f"{inputs.tables[one].path} and {inputs.tables[two].path}"
     match = inputs.roles[0].match
-    found = f"{who} have no micrograph in common by {match} (column {_columns(inputs)})"
+    found = f"{which} have no micrograph in common by {match} (column {_columns(inputs)})"
     if by_path:
-        found = f"matching by {match} unites {counted(by_path, 'micrograph')} of {who}"
+        found = f"{which} have only {counted(by_path, 'micrograph')} in common by {match}"
     clash = any(count > 1 for known in bare.values() for count in known.values())
-    cure = _cure_of_names(inputs) if clash else parameter("match_micrographs", "name")
+    advice = _advice_on_names(inputs) if clash else parameter("match_micrographs", "name")
     examples = _examples(inputs, {one: names[one], two: names[two]})
     listed = f" ({examples})" if examples else ""
-    return f"{found}, but matching by name would unite {by_name:,}{listed}. Pass {cure}."
+    return f"{found}, but {by_name:,} by name{listed}. Pass {advice}."
 
 
 def _nothing_shared_warning(
@@ -131,7 +131,7 @@ def _nothing_shared_warning(
         )
     return (
         f"{line} Do they come from one import of the movies? If the names differ only in form, "
-        f"pass {_cure_of_names(inputs)}."
+        f"pass {_advice_on_names(inputs)}."
     )
 
 
@@ -143,10 +143,10 @@ def _few_shared_warnings(
     total: int,
     moved: Collection[int],
 ) -> Iterator[str]:
-    """Yield a warning about the input with the fewest common micrographs, if these are under half.
+    """Yield a warning about the input with the fewest common micrographs, if these are under half of the maximum.
 
-    An input with more micrographs than the others is compared with their number. There are `total`
-    micrographs.
+    The maximum is the number of micrographs of this input or of the other inputs together, whichever is
+    smaller. All inputs together have `total` micrographs.
     """
     found = []
     for source, mine in keys.items():
@@ -160,14 +160,14 @@ def _few_shared_warnings(
             f"{inputs.tables[source].path}: only {common[source]:,} of "
             f"{counted(keys[source].size, 'micrograph')} in common with the other "
             f"inputs (column {_columns(inputs)}{f'; {listed}' if listed else ''}). If the names differ only "
-            f"in form, pass {_cure_of_names(inputs)}."
+            f"in form, pass {_advice_on_names(inputs)}."
         )
 
 
 def _one_micrograph_each(
     inputs: Inputs, names: Mapping[int, set[Name]], alone: Sequence[int]
 ) -> set[int]:
-    """Return the inputs with the same columns and one micrograph each, all different: files of one picker."""
+    """Return the inputs with the same columns and one micrograph each, all different. They are files of one picker."""
     files: dict[tuple[str, ...], dict[str, int]] = {}
     for source in alone:
         if len(names[source]) == 1:
@@ -178,7 +178,7 @@ def _one_micrograph_each(
 
 
 def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
-    """Yield a warning for each input in which one uid has two paths with different bare names."""
+    """Yield a warning for each input in which a uid has two paths with different bare names."""
     known: dict[tuple[int, int], str] = {}
     warned: set[int] = set()
     for summary in summaries:
@@ -195,7 +195,7 @@ def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[
 
 
 def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> Iterator[str]:
-    """Yield a warning for each ``key=value`` above the inputs that differs although they share micrograph names."""
+    """Yield a warning for each hive key with different values above inputs that share micrograph names."""
     if inputs.params.group_by or inputs.roles[0].match == "uid":
         return
     found: dict[str, list[tuple[str, int, NDArray[np.uint64]]]] = {}
@@ -212,13 +212,13 @@ def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> 
             one, other = (clashes.values[code] for code in codes[0])
             yield (
                 f"{counted(int(shared[0]), 'micrograph name', 'are')} in inputs of {key}={one} and "
-                f"of {key}={other}, and taken for the same micrographs. If they are "
+                f"of {key}={other}, and treated as the same micrographs. If they are "
                 "different, run the inputs separately, or pass the folder above them with "
                 f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
             )
 
 
-def _cure_of_names(inputs: Inputs) -> str:
+def _advice_on_names(inputs: Inputs) -> str:
     if inputs.roles[0].match == "uid":
         return parameter("match_micrographs", "name")
     return f"{parameter('rename_micrographs')} or {parameter('micrograph_map')}"
@@ -242,9 +242,9 @@ def _compared_names(
 def _shared_more_by_name(
     bare: Mapping[int, Counter[Name]], stored: Mapping[int, set[int]]
 ) -> dict[int, int]:
-    """Return the inputs that share clearly more micrographs by bare name than by key, and how many more.
+    """Return the inputs with clearly more common micrographs by bare name than by key, and the difference.
 
-    A micrograph counts once for each other input that has it.
+    A micrograph counts once for each other input with this micrograph.
     """
     unique = {source: _unique(known) for source, known in bare.items()}
     by_key = Counter(key for source in bare for key in stored[source])
@@ -260,7 +260,7 @@ def _shared_more_by_name(
 
 def _count_bare(names: Mapping[int, set[Name]]) -> dict[int, Counter[Name]]:
     """Count the micrographs of each input by bare name."""
-    # A bare name takes long, and most inputs have the same names.
+    # Bare names take long to compute, and most inputs have the same names.
     bare = {
         name: bare_name(name) for name in {name for known in names.values() for name, _ in known}
     }
@@ -271,7 +271,7 @@ def _count_bare(names: Mapping[int, set[Name]]) -> dict[int, Counter[Name]]:
 
 
 def _unique(bare: Counter[Name]) -> set[Name]:
-    """Return the bare names that only one micrograph of an input has. Others cannot be matched by name."""
+    """Return the bare names that belong to only one micrograph of an input. Other names cannot be matched."""
     return {name for name, count in bare.items() if count == 1}
 
 
@@ -280,9 +280,9 @@ def _columns(inputs: Inputs) -> str:
 
 
 def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None = None) -> str:
-    """Return up to three names of each of two inputs that the other one lacks, for a message.
+    """Return, for a message, up to three names of each of two inputs that the other input lacks.
 
-    One of the inputs is `first`, if passed. Return an empty text if no two inputs have names.
+    If `first` is passed, it is one of the two inputs. Return an empty text if no two inputs have names.
     """
     known = sorted((source != first, source) for source in names if names[source])
     if len(known) < 2:
@@ -300,7 +300,7 @@ def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None 
 
 
 def rename_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
-    """Yield warnings about names of one input that become one, and about substitutions without effect."""
+    """Yield warnings about names of an input that become equal, and about substitutions without effect."""
     idle: dict[tuple[str, str], str] = {}
     used: set[str] = set()
     of_input = by_source(summaries)
@@ -310,10 +310,10 @@ def rename_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
         names = sorted({(each.name, each.group) for one in mine for each in one.names if each.name})
         if not names or not (naming.renames or naming.new_names):
             continue
-        united: dict[Name, list[str]] = {}
+        by_new_name: dict[Name, list[str]] = {}
         for name, group in names:
-            united.setdefault((naming.compared(name), group), []).append(name)
-        several = [(new[0], old) for new, old in united.items() if len(old) > 1]
+            by_new_name.setdefault((naming.compared(name), group), []).append(name)
+        several = [(new[0], old) for new, old in by_new_name.items() if len(old) > 1]
         if several:
             new, old = several[0]
             yield (
@@ -343,14 +343,14 @@ def _renames(inputs: Inputs) -> PerInput[str]:
 
 
 def _used_for_names(inputs: Inputs) -> str:
-    """Return the parameters that change names, of those passed, for a message."""
+    """Return the passed parameters that change names, for a message."""
     listed = inputs.params.names_of_micrographs.pairs
     used = [("rename_micrographs", _renames(inputs)), ("micrograph_map", listed)]
     return " or ".join(parameter(name) for name, value in used if value)
 
 
 def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
-    """Return a sentence on how missing micrographs may be found, or ""."""
+    """Return advice on missing micrographs, or ""."""
     if inputs.roles[0].match == "uid":
         unnamed = {summary.source for summary in summaries if "micrograph" in summary.invalid}
         if any(MICROGRAPH_PATH in inputs.tables[source].schema.names for source in unnamed):
@@ -377,5 +377,5 @@ def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
         return ""
     return (
         f" The missing micrographs have names such as {absent[0]}, those of the table such as "
-        f"{table.example}: if these differ only in form, pass {_cure_of_names(inputs)}."
+        f"{table.example}: if these differ only in form, pass {_advice_on_names(inputs)}."
     )

@@ -1,7 +1,7 @@
 """Check that no uid occurs twice in an input.
 
-The uids of each fragment are a sorted run. Runs are compared whole, or in ranges of values that different workers
-compare: what they find is added up.
+The uids of each fragment are a sorted run. Either whole runs are compared, or different workers compare ranges of
+values, and the results are added.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     Uids = NDArray[np.uint64]
 
-#: Uids sorted at a time: a few MB sort faster than arrays beyond the processor's cache.
+#: Uids per block. Blocks that fit in the cache of the processor sort faster than larger arrays.
 _BLOCK_ROWS = 2**18
-#: One in this many uids is sampled to find the bounds between blocks.
+#: One uid out of this number of uids is sampled to find the bounds between blocks.
 _SPACING = 2**8
 
 
@@ -40,11 +40,11 @@ class RepeatedUids:
     Attributes
     ----------
     within : Counter of int
-        Uids that occur more than once in an input, by input.
+        For each input, the number of uids that occur more than once in it.
     first : dict of int to list of int
-        The smallest of them, in order, at most `NAMED_ROWS`.
+        For each input, at most `NAMED_ROWS` of these uids, the smallest in ascending order.
     among_all : int
-        Uids that occur more than once in all inputs together.
+        Number of uids that occur more than once in all inputs together.
     fragments : dict of int to list of int
         Numbers of the fragments that contain each uid in `first`.
     """
@@ -55,7 +55,7 @@ class RepeatedUids:
     fragments: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __add__(self, other: RepeatedUids) -> RepeatedUids:
-        """Add what was found in another range of values."""
+        """Add the repeated uids of another range of values."""
         first = {
             source: sorted([*self.first.get(source, ()), *other.first.get(source, ())])[:NAMED_ROWS]
             for source in {**self.first, **other.first}
@@ -63,7 +63,7 @@ class RepeatedUids:
         return RepeatedUids(self.within + other.within, first, self.among_all + other.among_all)
 
     def of(self, source: int) -> RepeatedUids:
-        """Return what was found in one input."""
+        """Return the repeated uids of one input."""
         count = Counter({source: self.within[source]})
         return replace(self, within=count, first={source: self.first.get(source, ())})
 
@@ -73,14 +73,14 @@ class RepeatedUids:
         return sorted({uid for uids in self.first.values() for uid in uids})
 
     def located(self, found: Iterable[Mapping[int, Sequence[int]]]) -> RepeatedUids:
-        """Note the fragments of the named uids, as found by `find_fragments` in parts of the fragments."""
+        """Return the same with the fragments of the uids in `first`. `found` has results of `find_fragments`."""
         parts = list(found)
         fragments = {uid: sorted(n for part in parts for n in part[uid]) for uid in self.named}
         return replace(self, fragments=fragments)
 
 
 def sorted_uids(picks: Picks, roles: ColumnRoles) -> Uids:
-    """Return the uids of a fragment's rows, sorted. Rows with an invalid uid, or tables without uids, have none."""
+    """Return the sorted uids of a fragment. Rows with an invalid uid are left out. Empty for tables without uids."""
     if not roles.uid:
         return np.empty(0, np.uint64)
     valid = (picks.invalid & np.uint16(Reason.UID)) == 0
@@ -88,7 +88,7 @@ def sorted_uids(picks: Picks, roles: ColumnRoles) -> Uids:
 
 
 def find_repeated_uids(inputs: Inputs, uids: Mapping[int, Uids]) -> RepeatedUids:
-    """Find the uids that occur more than once, and the fragments of those that a message names.
+    """Find the uids that occur more than once, and the fragments of the uids in a message.
 
     `uids` has the `sorted_uids` of each fragment.
     """
@@ -100,7 +100,7 @@ def find_repeated_uids(inputs: Inputs, uids: Mapping[int, Uids]) -> RepeatedUids
 
 
 def find_repeated_in(runs: Mapping[int, Sequence[Uids]]) -> RepeatedUids:
-    """Find the uids that occur more than once. `runs` has the sorted runs of each input, or a range of each."""
+    """Find the uids that occur more than once. `runs` has the sorted runs of each input, or one range of each run."""
     within = {source: find_repeated(each) for source, each in runs.items()}
     every = [run for each in runs.values() for run in each]
     return RepeatedUids(
@@ -123,8 +123,7 @@ def find_fragments(named: Iterable[int], uids: Mapping[int, Uids]) -> dict[int, 
 def find_repeated(runs: Sequence[Uids]) -> Uids:
     """Return the values that occur more than once in all `runs` together, sorted. Each run must be sorted.
 
-    One range of values is processed at a time, because a merged copy of all arrays would double
-    the memory.
+    Ranges of values are processed one after the other, because a merged copy of all arrays would double the memory.
     """
     runs = [np.empty(0, np.uint64), *runs]
     blocks = 1 + sum(run.size for run in runs) // _BLOCK_ROWS
@@ -133,14 +132,14 @@ def find_repeated(runs: Sequence[Uids]) -> Uids:
     found = []
     for block in range(blocks):
         parts = [run[cut[block] : cut[block + 1]] for run, cut in zip(runs, cuts, strict=True)]
-        # NumPy's stable sort would merge the sorted runs, but takes three times as long.
+        # NumPy's stable sort would merge the sorted runs, but it takes three times as long.
         values = np.sort(np.concatenate(parts))
         found.append(values[1:][values[1:] == values[:-1]])
     return np.unique(np.concatenate(found))
 
 
 def find_bounds(samples: Sequence[Uids], ranges: int) -> Uids:
-    """Return the (ranges - 1,) bounds between ranges with about equal numbers of values, by samples of the values."""
+    """Return the (ranges - 1,) bounds between ranges with about equal numbers of values, given samples of values."""
     sample = np.sort(np.concatenate(samples))
     return sample[np.arange(1, ranges) * sample.size // ranges] if sample.size else sample
 
@@ -151,14 +150,14 @@ def check_uids(inputs: Inputs, repeated: RepeatedUids) -> None:
         count = repeated.within[table.source]
         if not count:
             continue
-        places = []
+        located = []
         for uid in repeated.first[table.source]:
             fragments = [inputs.fragments[number] for number in repeated.fragments[uid]]
             mine = [str(part) for part in fragments if part.source == table.source]
-            places.append(f"{uid} in {' and '.join(mine[:NAMED_ROWS])}")
+            located.append(f"{uid} in {' and '.join(mine[:NAMED_ROWS])}")
         raise InputError(
             f"{table.path}: {counted(count, 'uid', 'occur more than once')} "
-            f"(column uid: {', '.join(places)}). Remove the repeated rows, or give them unique uids."
+            f"(column uid: {', '.join(located)}). Remove the repeated rows, or give them unique uids."
         )
 
 

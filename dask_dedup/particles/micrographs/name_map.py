@@ -24,8 +24,8 @@ def read_micrograph_map(path: str | Path) -> MicrographMap:
     Parameters
     ----------
     path : str or Path
-        A CSV file, whose first line may be the header ``from,to``; or a ``.doc`` file of Dynamo, with the
-        number and the path of a tomogram in each line. Empty lines are ignored.
+        A CSV file, or a ``.doc`` file of Dynamo. The first line of a CSV file may be the header ``from,to``. Each
+        line of a ``.doc`` file has the number and the path of a tomogram. Empty lines are ignored.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def read_micrograph_map(path: str | Path) -> MicrographMap:
     Raises
     ------
     InputError
-        If the file cannot be read, a line has other than two names, or a name has two new names.
+        If the file cannot be read, a line does not have two names, or a name has two new names.
     """
     with opening(path):
         content = read_bytes(at(path))

@@ -1,7 +1,7 @@
-"""Choose what is taken off micrograph names so that those of different programs match.
+"""Choose the parts to remove from micrograph names, so that names from different programs match.
 
-Keys of micrographs are hashes of names, made by the scan. So names are read before it, from the
-micrograph column only, and only if micrographs are matched by name.
+The scan computes the keys of micrographs, which are hashes of names. So names are read before the scan, only from the
+micrograph column, and only if micrographs are matched by name.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.micrographs.stripping import (
     STRIPPINGS,
     Stripping,
-    take_off_endings,
-    take_off_front,
+    remove_endings,
+    remove_front,
 )
 from dask_dedup.particles.micrographs.table import name_column
 
@@ -34,44 +34,44 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
 
-    #: Name and group.
+    #: A name and its group.
     Name = tuple[str, str]
 
-#: Fragments whose names are read at a time.
+#: Number of threads that read the names of fragments.
 _THREADS = 4
-#: Inputs and endings in a log line, at most.
+#: Largest numbers of inputs and of endings in a log line.
 _LISTED = 5
 _ENDINGS = 2
-#: Folders in which programs have the files of all micrographs.
+#: Folders in which programs put the files of all micrographs.
 _PLAIN_FOLDERS = {"micrographs", "movies", "raw"}
 
 
 class Names(NamedTuple):
-    """Micrograph names of an input, or of the micrograph table: stored, with the group."""
+    """Stored micrograph names of an input or of the micrograph table, with their groups."""
 
     path: str
     names: frozenset[Name]
-    #: Whether its names are in groups, as those of all inputs are.
+    #: Whether the names have groups. False only for a micrograph table without the group columns.
     grouped: bool = True
-    #: Whether its names are those of pick files, with their folders within the input.
+    #: Whether the names come from pick files, with the folders within the input.
     of_files: bool = False
 
 
 class InputMatch(NamedTuple):
-    """How many micrographs of an input were matched."""
+    """Number of matched micrographs of an input."""
 
     path: str
     micrographs: int
-    #: That another input has; None for a single input.
+    #: Number of micrographs that are also in another input. None for a single input.
     shared: int | None
-    #: That the micrograph table has; None without one.
+    #: Number of micrographs in the micrograph table. None without a micrograph table.
     in_table: int | None
-    #: What was taken off the names.
+    #: Description of the parts removed from the names.
     removed: str
 
     @property
     def counts(self) -> str:
-        """The counts and what was taken off, for a message."""
+        """The counts and the removed parts, for a message."""
         found = []
         if self.shared is not None:
             found.append(f"{self.shared:,} of {self.micrographs:,}")
@@ -83,18 +83,18 @@ class InputMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NameMatch:
-    """How the names of micrographs were matched.
+    """Match of micrographs by name.
 
     Attributes
     ----------
     stripping : Stripping
-        What was taken off all names.
+        The parts removed from all names.
     inputs : tuple of InputMatch
-        Empty if nothing had to be matched.
+        Match of each input. Empty if nothing had to be matched.
     clash : str
-        Why more was not taken off, although more micrographs would match; or empty.
+        Reason why no more parts were removed although more micrographs would match. Empty otherwise.
     folders : str
-        How many micrographs match although their pick files are in different folders, with an example; or empty.
+        Number of matched micrographs with pick files in different folders, with an example. Empty if there are none.
     """
 
     stripping: Stripping = STRIPPINGS[0]
@@ -137,12 +137,12 @@ def match_names(
 
 
 def _read_names(table: ParticleTable, roles: ColumnRoles) -> Names:
-    """Return the names of an input. Those of pick files are known from opening them."""
+    """Return the names of an input. Names from pick files are known since the files were opened."""
     names: Iterable[Name] = ()
     known = names_of_files(table)
     if known is not None:
         names = ((name, "") for name in known)
-    elif roles.micrograph in table.schema.names:  # else a problem that is reported elsewhere
+    elif roles.micrograph in table.schema.names:  # a missing column is reported elsewhere
         names = _read_column(table, roles.micrograph, roles.groups)
     return Names(table.path, frozenset(names), of_files=known is not None)
 
@@ -168,7 +168,7 @@ def distinct_names(columns: Columns, column: str, groups: Sequence[str] = ()) ->
 
 
 class _Forms:
-    """Names of one input in the forms that strippings give them. Each kind of endings goes on from the one before."""
+    """Names of an input after each stripping. Each kind of endings starts from the result of the kind before."""
 
     def __init__(self, names: Sequence[Name]) -> None:
         self.names = [name for name, _ in names]
@@ -181,21 +181,21 @@ class _Forms:
         if not kind:
             return self.names
         if not self.of_kind:
-            fronts = [take_off_front(name) for name in self.names]
+            fronts = [remove_front(name) for name in self.names]
             self.folders = [folder for folder, _, _ in fronts]
             self.of_kind[""] = [rest for _, rest, _ in fronts]
         if kind not in self.of_kind:
             before = list(self.of_kind.values())[-1]
-            self.of_kind[kind] = [take_off_endings(name, kind) for name in before]
+            self.of_kind[kind] = [remove_endings(name, kind) for name in before]
         return list(map(stripping.join, self.folders, self.of_kind[kind]))
 
 
 class _Overlap(NamedTuple):
-    #: Names that are not in the parameter `micrograph_map`, negative.
+    #: Negative number of names that are not in the parameter `micrograph_map`.
     unlisted: int
-    #: Micrographs that another input or the table has, summed over the inputs.
+    #: Number of micrographs that are also in another input or in the table, summed over the inputs.
     matched: int
-    #: Of each input; None for a single input, or without a table.
+    #: Numbers for each input. `shared` has None for a single input, `in_table` without a table.
     shared: tuple[int | None, ...]
     in_table: tuple[int | None, ...]
     clash: str
@@ -203,28 +203,29 @@ class _Overlap(NamedTuple):
 
 
 def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -> NameMatch:
-    """Choose what to take off the names of all inputs, and of the micrograph table `listed`.
+    """Choose the parts to remove from the names of all inputs and of the micrograph table `listed`.
 
-    A stripping counts only if the names stay distinct within each input and within the table. The first
-    one, in the order of `STRIPPINGS`, with the most matches is used. The order of inputs does not matter.
+    A stripping is possible only if names stay distinct within each input and within the table. Of the possible
+    strippings with the most matches, the first in the order of `STRIPPINGS` is used. The order of inputs does not
+    matter.
     """
-    parties = [*inputs, *([listed] if listed else [])]
-    renamed = [_renamed(party, params) for party in parties]
+    sources = [*inputs, *([listed] if listed else [])]
+    renamed = [_renamed(source, params) for source in sources]
     forms = [_Forms(names) for names in renamed]
     best: tuple[Stripping, _Overlap] | None = None
     refused: list[_Overlap] = []
     last: list[list[str]] = []
     for stripping in STRIPPINGS:
         bare = [each.of(stripping) for each in forms]
-        if bare == last:  # nothing more was taken off
+        if bare == last:  # nothing more was removed
             continue
         last = bare
         try:
             naming = Naming.of(params, "name", stripping)
-        except InputError:  # two names of the map become one
+        except InputError:  # two names of the map become equal
             continue
-        namings = [naming.for_input(params, party.path) for party in parties]
-        found = _overlap(parties, renamed, bare, namings, has_table=listed is not None)
+        namings = [naming.for_input(params, source.path) for source in sources]
+        found = _overlap(sources, renamed, bare, namings, has_table=listed is not None)
         if found.clash:
             refused.append(found)
             continue
@@ -239,8 +240,8 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
     return NameMatch(
         stripping,
         tuple(
-            InputMatch(party.path, len(names), shared, in_table, _describe(names, stripping))
-            for party, names, shared, in_table in zip(
+            InputMatch(source.path, len(names), shared, in_table, _describe(names, stripping))
+            for source, names, shared, in_table in zip(
                 inputs, renamed, overlap.shared, overlap.in_table, strict=False
             )
         ),
@@ -252,54 +253,54 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
 def _differing_folders(
     inputs: Sequence[Names], forms: Sequence[_Forms], stripping: Stripping
 ) -> str:
-    """Describe the micrographs whose pick files are in different folders of two inputs. Other names do not count.
+    """Describe the micrographs with pick files in different folders of two inputs. Other names are ignored.
 
-    Folders that programs make for all micrographs, and folders above those of the other input, are no difference.
+    Two folders do not differ if one is above the other, or if programs use one of them for all micrographs.
     """
     first: dict[str, tuple[tuple[str, ...], str]] = {}
     found: list[tuple[str, str]] = []
-    for party, each in zip(inputs, forms, strict=False):
+    for source, each in zip(inputs, forms, strict=False):
         for bare, name, folder in zip(
-            each.of(stripping), each.names, each.folders if party.of_files else (), strict=False
+            each.of(stripping), each.names, each.folders if source.of_files else (), strict=False
         ):
             parts = tuple(x for x in folder.split("/") if x and x.lower() not in _PLAIN_FOLDERS)
             if not parts:
                 continue
-            other, other_name = first.setdefault(bare, (parts, f"{name} of {party.path}"))
+            other, other_name = first.setdefault(bare, (parts, f"{name} of {source.path}"))
             shorter = min(len(parts), len(other))
             if parts[-shorter:] != other[-shorter:]:
-                found.append((other_name, f"{name} of {party.path}"))
+                found.append((other_name, f"{name} of {source.path}"))
     if not found:
         return ""
     one, two = found[0]
     return f"{counted(len(found), 'micrograph')} (first: {one} and {two})"
 
 
-def _renamed(party: Names, params: DedupParams) -> list[Name]:
+def _renamed(source: Names, params: DedupParams) -> list[Name]:
     """Return the distinct names after the substitutions of the parameter `rename_micrographs`, sorted."""
-    naming = Naming().for_input(params, party.path)
-    names = {(naming.renamed(name), group) for name, group in party.names if not is_missing(name)}
+    naming = Naming().for_input(params, source.path)
+    names = {(naming.renamed(name), group) for name, group in source.names if not is_missing(name)}
     return sorted(names)
 
 
 def _overlap(
-    parties: Sequence[Names],
+    sources: Sequence[Names],
     renamed: Sequence[Sequence[Name]],
     forms: Sequence[Sequence[str]],
     namings: Sequence[Naming],
     *,
     has_table: bool,
 ) -> _Overlap:
-    """Count the names that match in the given forms. `namings` have the map of names in these forms."""
+    """Count the names that match in the given forms. `namings` contain the map of names in the same forms."""
     compared: list[set[Name]] = []
     clash, unlisted = "", 0
-    for party, names, form, naming in zip(parties, renamed, forms, namings, strict=True):
+    for source, names, form, naming in zip(sources, renamed, forms, namings, strict=True):
         first: dict[Name, str] = {}
         known = {*naming.new_names, *naming.new_names.values()}
         for (name, group), bare in zip(names, form, strict=True):
             other = first.setdefault((bare, group), name)
             if other != name and not clash:
-                clash = f"{other} and {name} of {party.path} would both be {bare}"
+                clash = f"{other} and {name} of {source.path} would both be {bare}"
             unlisted += bool(known) and bare not in known
         compared.append({(naming.new_names.get(bare, bare), group) for bare, group in first})
     inputs = compared[:-1] if has_table else compared
@@ -308,9 +309,9 @@ def _overlap(
     shared = [sum(counts[name] > 1 for name in names) if several else None for names in inputs]
     in_table: list[int | None] = [None] * len(inputs)
     if has_table:
-        known_names = _of_table(compared[-1], grouped=parties[-1].grouped)
+        known_names = _of_table(compared[-1], grouped=sources[-1].grouped)
         in_table = [
-            len(_of_table(names, grouped=parties[-1].grouped) & known_names) for names in inputs
+            len(_of_table(names, grouped=sources[-1].grouped) & known_names) for names in inputs
         ]
     matched = sum(each or 0 for each in (*shared, *in_table))
     possible = sum(map(len, inputs)) * (several + has_table)
@@ -325,12 +326,12 @@ def _overlap(
 
 
 def _of_table(names: Iterable[Name], *, grouped: bool) -> set[Name]:
-    """Return names without their groups if the micrograph table has none."""
+    """Return names without their groups if the micrograph table has no groups."""
     return {(name, group if grouped else "") for name, group in names}
 
 
 def _describe(names: Sequence[Name], stripping: Stripping) -> str:
-    """Describe what a stripping takes off the names of an input."""
+    """Describe the parts that a stripping removes from the names of an input."""
     fronts: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     for name, _ in names:
@@ -343,7 +344,7 @@ def _describe(names: Sequence[Name], stripping: Stripping) -> str:
 
 
 def match_warnings(found: NameMatch | None, params: DedupParams) -> list[str]:
-    """Return warnings about names that are not distinct, and about names that match by chance."""
+    """Return warnings about names that are not distinct, and about names that match only without their folders."""
     lines = []
     if found and found.clash:
         lines.append(

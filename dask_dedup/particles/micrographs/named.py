@@ -1,4 +1,4 @@
-"""Find a micrograph that the user named."""
+"""Find a micrograph by a name from the user."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def find_micrograph(
     output: Path | str, keys: Sequence[int], names: Mapping[int, MicrographName], name: str
 ) -> int:
-    """Return the key of the micrograph `name`: its full name, its name without folders and suffix, or its uid.
+    """Return the key of a micrograph. `name` is its full name, its name without folders and suffix, or its uid.
 
     Raises
     ------
     InputError
-        If none of `keys` has this name, or several have it.
+        If none or several of `keys` have this name.
     """
     if not keys:
         raise InputError(f"{output}: the result has no micrographs, so {name!r} cannot be shown.")
@@ -46,6 +46,6 @@ def find_micrograph(
 
 
 def find_micrographs(output: Path, contents: ReportContents, names: Sequence[str]) -> list[int]:
-    """Return the keys of the micrographs `names`, which are in the sample."""
+    """Return the keys of the micrographs `names`. Raise InputError if a micrograph is not found."""
     keys = contents.micrographs.tolist()
     return [find_micrograph(output, keys, contents.names, name) for name in names]

@@ -1,4 +1,4 @@
-"""Micrograph names: which are missing, and in which form they are compared."""
+"""Micrograph names: test for missing names, and the form in which names are compared."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.micrographs.stripping import Stripping
 
-#: Texts that programs write for a missing name or value. STAR files have no nulls.
+#: Texts that programs write for a missing name or value, because STAR files have no nulls.
 _MISSING = frozenset({"", "None", "none", "null", "NULL", "<NA>", "nan", "NaN"})
 
 
 def is_missing(text: str) -> bool:
-    """Return whether a text stands for a missing value, such as ``None``, ``null``, ``<NA>`` or an empty text."""
+    """Return whether a text means a missing value, such as ``None``, ``null``, ``<NA>`` or an empty text."""
     return text.strip() in _MISSING
 
 
 def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Hash texts to 64-bit integers, which are the same on every machine."""
+    """Hash texts to 64-bit integers. The hashes are the same on every machine."""
     digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
@@ -43,13 +43,13 @@ class Naming:
     Attributes
     ----------
     match : {"uid", "path", "name"}
-        Compare uids, names as stored, or bare names.
+        Compare uids, stored names, or bare names.
     renames : tuple of str
-        Substitutions in stored names, as of the parameter `rename_micrographs`.
+        Substitutions in stored names, from the parameter `rename_micrographs`.
     new_names : mapping of str to str
-        From the parameter `micrograph_map`; both names in the form that is compared.
+        Old and new names from the parameter `micrograph_map`, both in the compared form.
     stripping : Stripping
-        What is taken off bare names.
+        Parts removed to make bare names.
     """
 
     match: str = "path"
@@ -59,7 +59,7 @@ class Naming:
 
     @classmethod
     def of(cls, params: DedupParams, match: str, stripping: Stripping = FULL) -> Self:
-        """Make the naming of inputs without substitutions from the parameters."""
+        """Make the naming for inputs without substitutions from the parameters."""
         form = cls(match, stripping=stripping).bare
         pairs = params.names_of_micrographs.pairs
         new_names: dict[str, str] = {}
@@ -75,7 +75,7 @@ class Naming:
     def for_input(self, params: DedupParams, path: str) -> Self:
         """Return this naming with the substitutions of the input (or micrograph table) `path`.
 
-        All inputs share one `new_names`, which may have millions of names.
+        All inputs share one `new_names`, because it may have millions of names.
         """
         return replace(self, renames=params.renames_of(path))
 
@@ -86,12 +86,12 @@ class Naming:
         return name
 
     def bare(self, name: str) -> str:
-        """Return a stored name after all substitutions, as a bare name if these are compared."""
+        """Return a stored name after all substitutions, as a bare name if bare names are compared."""
         name = self.renamed(name)
         return self.stripping(name) if self.match == "name" else name
 
     def compared(self, name: str) -> str:
-        """Return the form of a stored name that is compared."""
+        """Return a stored name in the compared form."""
         name = self.bare(name)
         return self.new_names.get(name, name)
 
@@ -101,9 +101,9 @@ class Naming:
 
 
 class MicrographName(NamedTuple):
-    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``.
+    """Stored name of a micrograph, with its key and its group, such as ``session=A``.
 
-    Micrographs that are matched by uid may have a path.
+    The name is empty if micrographs are matched by uid. Then there may be a path.
     """
 
     key: int
@@ -116,7 +116,7 @@ class MicrographName(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The name for people, with the group: the path of a uid, if it has one."""
+        """The name (or the path, if micrographs are matched by uid) with the group, for display."""
         return self._with_group(self.name or self.path)
 
     def _with_group(self, name: str) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RowGroups:
-    """The group of each row: its values in the columns named by the parameter ``group_by``.
+    """The group of each row: its values in the columns of the parameter ``group_by``.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class RowGroups:
         return cls(tuple(names), tuple(c for c, _ in found), tuple(t for _, t in found))
 
     def mixed_into(self, keys: Keys, columns: Sequence[str]) -> Keys:
-        """Return the keys of names or uids, changed by the row's values in `columns`."""
+        """Return `keys`, combined with the values of the rows in `columns`."""
         for name, codes, texts in zip(self.columns, self.codes, self.texts, strict=True):
             if name in columns:
                 hashes = hash_texts([*(f"{name}={text}" for text in texts), name])
@@ -75,7 +75,7 @@ class RowGroups:
 
 
 def _values(columns: Columns, name: str) -> tuple[Codes, list[str]]:
-    """Return codes and distinct texts of a group column. Texts that stand for a missing value count as null."""
+    """Return codes and distinct texts of a group column. Texts for a missing value count as null."""
     codes, texts = columns.as_texts(name)
     missing = np.array([*map(is_missing, texts), False])
     return (np.where(missing[codes], -1, codes) if missing.any() else codes), texts
@@ -88,16 +88,17 @@ class RowMicrographs:
     Attributes
     ----------
     stored : (n,) uint64
-        Key of the name or uid alone.
+        Key of the name or uid without the group.
     missing : (n,) bool
-        Rows without a micrograph.
+        Mask of the rows without a micrograph.
     codes : (n,) intp
         Number of each row's name in `names`, -1 for null; empty for uids.
     names : list of str
         The distinct names as stored; empty for uids.
     groups : RowGroups
     paths : tuple of (n,) intp and list of str
-        Of uids: the number of each row's path, and the distinct paths; None if these are not read.
+        If micrographs are matched by uid, the number of each row's path, and the distinct paths. None if paths are not
+        read.
     """
 
     stored: Keys
@@ -109,7 +110,7 @@ class RowMicrographs:
 
     @classmethod
     def of(cls, columns: Columns, roles: ColumnRoles) -> Self:
-        """Read the micrograph column and the group columns of a table, and the paths if it has them."""
+        """Read the micrograph column and the group columns of a table, and the paths if the table has them."""
         found = cls.read(columns, roles.micrograph, roles.naming, roles.groups)
         path = roles.micrograph_path or ""
         if path in columns.rows.column_names and is_text(columns.rows.schema.field(path).type):
@@ -136,11 +137,11 @@ class RowMicrographs:
         return self.keys_within(self.groups.columns)
 
     def keys_within(self, columns: Sequence[str]) -> Keys:
-        """Return the keys for groups by only these of the group columns."""
+        """Return the keys for groups by `columns`, which are some of the group columns."""
         return self.groups.mixed_into(self.stored, columns)
 
     def named(self) -> list[MicrographName]:
-        """Return the distinct names with their keys and groups. Uids need groups or paths to be listed."""
+        """Return the distinct names with their keys and groups. Uids are only included with a group or path."""
         codes_of_path, paths = self.paths or (np.full(self.stored.size, -1, dtype=np.intp), [])
         if not (self.groups.columns or self.paths):
             codes = self.codes[~self.missing] if self.names else np.empty(0, np.intp)
@@ -169,7 +170,7 @@ class RowMicrographs:
 
 
 def _first_rows(codes: Codes, wanted: Codes) -> Codes:
-    """Return a row with each of the codes `wanted`, all of which occur."""
+    """Return a row number for each of the codes `wanted`. All of these codes must occur."""
     row = np.zeros(int(codes.max(initial=-1)) + 2, dtype=np.intp)
     row[codes] = np.arange(codes.size)
     return row[wanted]

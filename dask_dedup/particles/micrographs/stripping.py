@@ -1,7 +1,7 @@
-"""Parts of micrograph names that programs add: which there are, and a name without them.
+"""Removal of the parts that programs add to micrograph names.
 
-Folders stand in front of a name, and so does a number by CryoSPARC. Endings stand behind it: file
-types, and what motion correction, pickers and tomography programs append.
+Folders and CryoSPARC's number are at the front of a name. Endings are at its end: file types, and the endings of motion
+correction, pickers and tomography programs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dask_dedup.formats.pick_suffixes import PICK_SUFFIXES
 
 #: The folder of a RELION job, and folders above it.
 _JOB = re.compile(r"^(?:.*/)?[A-Za-z]\w*/job\d{3,}/")
-#: CryoSPARC prefixes the names of its files with 15 to 21 digits.
+#: CryoSPARC's number: 15 to 21 digits before the name of a file.
 _NUMBER = re.compile(r"^\d{15,21}_")
 _RECONSTRUCTION = "rec_"
 _PICK_FILES = sorted(extension.removeprefix(".") for extension in EXTENSIONS)
-#: Endings by the character that they begin with, and by kind. Some of the last kind may be part of a
-#: real name. Each kind also covers those before it.
+#: Endings by kind. Removal of a kind also removes the kinds before it. Some endings of the last kind may be part of a
+#: real name.
 _ENDINGS = {
     "file types": {
         ".": "mrcs?|tiff?|eer|rec|st|ali|tomostar|gz|bz2|" + "|".join(_PICK_FILES),
@@ -48,15 +48,14 @@ def _endings(kind: str) -> re.Pattern[str]:
         for each in KINDS[: KINDS.index(kind) + 1]
         for first, endings in _ENDINGS[each].items()
     ]
-    # The set in front lets the search skip to these characters. The leftmost match wins, so
-    # `_patch_aligned` goes as a whole.
+    # The search skips to the characters in front. The leftmost match is used, so `_patch_aligned` is one ending.
     return re.compile(rf"[._:-](?:{'|'.join(ways)})\Z", re.IGNORECASE)
 
 
-def take_off_front(name: str) -> tuple[str, str, list[str]]:
+def remove_front(name: str) -> tuple[str, str, list[str]]:
     """Split a name into folder and rest, without RELION's job folder and CryoSPARC's number.
 
-    Also return which of the two there were, as ``folders`` and ``number``.
+    Also return a list of the removed parts: ``folders`` and ``number``.
     """
     given = name.replace("\\", "/")
     inside = _JOB.sub("", given) if "/job" in given else given
@@ -65,8 +64,8 @@ def take_off_front(name: str) -> tuple[str, str, list[str]]:
     return folder, rest, ["folders"] * (inside != given) + ["number"] * (rest != base)
 
 
-def take_off_endings(bare: str, kind: str) -> str:
-    """Return a name without folders and without its endings up to this kind. Something is always left."""
+def remove_endings(bare: str, kind: str) -> str:
+    """Remove the endings up to this kind from a name without folders. The result is never empty."""
     find = _endings(kind).search
     while True:
         ending = find(bare)
@@ -80,26 +79,26 @@ def take_off_endings(bare: str, kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stripping:
-    """Which parts are taken off micrograph names.
+    """The parts to remove from micrograph names.
 
     Attributes
     ----------
     endings : {"", "file types", "picks", "movies", "all"}
-        With any, the folder of a RELION job and the number by CryoSPARC are taken off, too. With
-        none, names stay as they are.
+        Kind of endings to remove. Any kind also removes the folder of a RELION job and CryoSPARC's number. With "",
+        names stay unchanged.
     folders : bool
-        Whether all folders are taken off.
+        Whether to remove all folders.
     """
 
     endings: str = ""
     folders: bool = False
 
     def __call__(self, name: str) -> str:
-        """Return a name without these parts. Something is always left."""
+        """Return a name without these parts. The result is never empty."""
         return self.split(name)[0]
 
     def split(self, name: str) -> tuple[str, list[str], str]:
-        """Return a name without these parts, what was taken off its front, and what off its end.
+        """Return a name without these parts, the kinds of parts removed from its front, and the removed ending.
 
         Examples
         --------
@@ -108,18 +107,18 @@ class Stripping:
         """
         if not self.endings:
             return name, [], ""
-        folder, whole, removed = take_off_front(name)
+        folder, whole, removed = remove_front(name)
         bare = whole
         for kind in KINDS[: KINDS.index(self.endings) + 1]:
-            bare = take_off_endings(bare, kind)
-        start = whole.find(bare)  # at the front but for `rec_`
+            bare = remove_endings(bare, kind)
+        start = whole.find(bare)  # 0, except after `rec_`
         if self.folders and folder and "folders" not in removed:
             removed = ["folders", *removed]
         removed += [_RECONSTRUCTION] * (start > 0)
         return self.join(folder, bare), removed, whole[start + len(bare) :]
 
     def join(self, folder: str, bare: str) -> str:
-        """Return a name made of its folder and the rest."""
+        """Join the folder and the rest of a name."""
         return f"{folder}/{bare}" if folder and not self.folders else bare
 
     def __str__(self) -> str:
@@ -127,12 +126,12 @@ class Stripping:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the stripping that `str` made the text of."""
+        """Restore a stripping from the result of `str`."""
         endings, _, folders = text.partition(", ")
         return cls(endings, bool(folders))
 
 
-#: From the one that takes off least to the one that takes off most.
+#: All strippings, ordered by how much they remove.
 STRIPPINGS = (
     Stripping(),
     *(Stripping(kind) for kind in KINDS),

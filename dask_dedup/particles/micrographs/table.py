@@ -35,22 +35,22 @@ class MicrographTable:
     """Table of the pixel size and shape of each micrograph, sorted by micrograph key."""
 
     path: str
-    #: (m,)
+    #: (m,) sorted micrograph keys.
     keys: NDArray[np.uint64]
-    #: (m,) angstrom.
+    #: (m,) pixel size, angstrom.
     psize: NDArray[np.float64]
-    #: (m, 2) as (ny, nx) in pixels.
+    #: (m, 2) shape (ny, nx) in pixels.
     shape: NDArray[np.float64] | None
-    #: Group columns that the table has; it serves all groups by other columns.
+    #: Group columns of the table. Other group columns of the inputs are ignored.
     groups: tuple[str, ...] = ()
     #: (m, 3) size of each tomogram as (nz, ny, nx), in pixels of `psize`.
     volume: NDArray[np.float64] | None = None
     #: (m,) pixel size of the binned tomograms, angstrom; NaN where unknown.
     binned: NDArray[np.float64] | None = None
-    #: Sorted hashes of the compared names, and of their bare names; empty for uids.
+    #: Sorted hashes of the compared names, and of their bare names. Empty if micrographs are matched by uid.
     name_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     bare_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    #: One of the names.
+    #: One of the names, for messages.
     example: str = ""
 
     def find(self, micrographs: RowMicrographs) -> NDArray[np.intp]:
@@ -96,7 +96,7 @@ class _Convention(NamedTuple):
     shape: str | None = None
 
 
-#: The first whose pixel size column is present applies.
+#: Conventions of micrograph tables. The first convention with its pixel size column in the table is used.
 _CONVENTIONS = (
     _Convention("rlnTomoName", "rlnTomoTiltSeriesPixelSize"),
     _Convention("micrograph_blob/path", "micrograph_blob/psize_A", "micrograph_blob/shape"),
@@ -116,12 +116,12 @@ def name_column(columns: Sequence[str]) -> str | None:
 def micrograph_table(
     rows: pa.Table, path: str, naming: Naming, group_by: Sequence[str] = ()
 ) -> MicrographTable:
-    """Make a `MicrographTable` from an Arrow table. Error messages name that table by `path`.
+    """Make a `MicrographTable` from an Arrow table. `path` is the name of the table in messages.
 
     Raises
     ------
     InputError
-        If a column is missing, a pixel size is absurd, or one micrograph has two of them.
+        If a column is missing, a pixel size is out of range, or a micrograph has two pixel sizes.
     """
     names = rows.column_names
     found = next((each for each in _CONVENTIONS if each.psize in names), None)
