@@ -50,7 +50,7 @@ class TestANameUnderTwoValuesOfAHiveKey:
         assert message == (
             f"{sessions}: the micrograph m1.mrc is under session=A and session=B. If these are "
             "different micrographs, pass group_by='session'. If they are the same, as when the "
-            "key names the picker, pass group_by='none'."
+            "key is the picker, pass group_by='none'."
         )
         assert not (tmp_path / "out").exists()
 
