@@ -111,7 +111,8 @@ def test_bits_are_the_decisions_of_runs_at_each_separation(tmp_path):
     at = numbers.at
     assert numbers.closest > 30.0
     assert sum(numbers.after[at]) <= numbers.kept[at]
-    inside = np.array(numbers.edges[1:]) <= 30.0
+    edges = np.linspace(0, numbers.limit, len(numbers.before) + 1)
+    inside = edges[1:] <= 30.0
     assert not np.array(numbers.after[at])[inside].any()
     assert sum(numbers.before) + numbers.beyond == 500
 
