@@ -96,7 +96,7 @@ class TestDelta:
         out = in_folders(tmp_path, {"a": 1, "b": 2})
         before = {path: path.read_bytes() for path in Output(out).parts("particles_kept")}
         for module in (files, writer):
-            monkeypatch.setattr(module, "place", lambda *_: "one.parquet")
+            monkeypatch.setattr(module, "partition_path", lambda *_: "one.parquet")
         with pytest.raises(
             RunError, match=r"two files would be one\.parquet; nothing was published"
         ):
