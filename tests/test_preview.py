@@ -78,7 +78,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path, cli):
     path = write_file(picks(0), tmp_path / "good.parquet")
     outcome = cli("inspect", path, "--html", tmp_path / "missing" / "page.html")
     assert outcome.exit_code == 2
-    assert "Name a file that can be written" in outcome.stderr
+    assert "Choose a file that can be written" in outcome.stderr
     assert not page.exists()
 
 

@@ -116,16 +116,19 @@ def test_the_page_states_the_rule(tmp_path):
     assert "Two tables of picks from 4 micrographs were combined." in page.text
     assert "if their centres are at most 60 Å (50 pixels) apart" in page.text
     assert "the pick from the table listed first was kept" in page.text
-    assert "within one table the one with the higher score" in page.text
+    assert "Within one table, the pick with the higher score was kept." in page.text
     _, page = made(tmp_path / "b", tables, min_separation=60.0)
-    assert "Of each such pair the pick with the higher score was kept." in page.text
+    assert "In each such pair, the pick with the higher score was kept." in page.text
     _, page = made(tmp_path / "c", tables, min_separation=60.0, score_field="error")
     assert "the pick with the lower score" in page.text
     _, page = made(tmp_path / "d", tables, min_separation=60.0, between_inputs_only=True)
     assert "and they come from different tables" in page.text
     assert "never touch" not in page.text
     _, page = made(tmp_path / "e", [tables[0]], min_separation=60.0)
-    assert "Each circle is 60 Å wide, the separation, so filled circles never touch." in page.text
+    assert (
+        "Each circle is 60 Å wide, which is the separation, so filled circles never touch."
+        in page.text
+    )
     assert "particles were duplicates" in page.text
     _, page = made(tmp_path / "f", [tables[0]], min_separation=60.0, remove_entirely=True)
     assert "Every particle that has such a duplicate was rejected." in page.text
@@ -324,7 +327,9 @@ def test_warnings_are_on_the_page(tmp_path):
     _, page = made(tmp_path, tables, names=["relion.parquet", "log.parquet"], min_separation=60.0)
     assert "scores are on different scales" in page.text
     assert "relion scores run from 0 to 0.5, log scores from 5 to 9." in page.text
-    assert re.search(r"Where the two met, log won all \d+ times", page.text)
+    assert re.search(
+        r"If both pickers had a pick of the same particle, log won all \d+ times", page.text
+    )
     assert "add --prefer-input-order" in page.text
 
 
@@ -396,7 +401,7 @@ def test_200_000_picks_on_one_micrograph_are_a_window(tmp_path):
     (shown,) = page.data["micrographs"]
     assert shown["c"] == 200_000
     assert 2_000 < shown["p"] <= 5_000
-    assert "those in the window with the most rejected ones" in page.text
+    assert re.search(r"the (pick|particle)s in the window with the most rejected \1s", page.text)
 
 
 def test_a_micrograph_that_is_too_large_for_the_sample_is_a_window(tmp_path, monkeypatch):
@@ -412,7 +417,7 @@ def test_a_micrograph_that_is_too_large_for_the_sample_is_a_window(tmp_path, mon
     assert "sepfig" not in page.ids
     assert "This was measured in a window of each micrograph" in page.text
     assert "This is from a part of the picks." in page.text
-    assert "those in the window with the most rejected ones" in page.text
+    assert re.search(r"the (pick|particle)s in the window with the most rejected \1s", page.text)
 
 
 def test_names_are_shortened_by_what_all_share():
@@ -534,7 +539,7 @@ def test_the_headline_adds_up_with_a_limit_on_scores(tmp_path):
     assert low > 0
     duplicates = 600 - kept - low
     assert (
-        f"{duplicates:,} of 600 picks were duplicates, {low:,} scored below the limit; {kept:,} were kept."
+        f"{duplicates:,} of 600 picks were duplicates, {low:,} scored worse than the limit; {kept:,} were kept."
         in page.text
     )
     assert f"The {low:,} picks with a score worse than the limit are not shown." in page.text

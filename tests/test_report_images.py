@@ -77,7 +77,7 @@ def test_an_image_of_another_shape_is_not_drawn(tmp_path):
         "location/micrograph_shape": shape,
     }
     _, page = made(tmp_path, [cryosparc(2, micrographs=1, columns=columns)])
-    assert "An image has 120 x 90 pixels, but the micrograph 4096 x 4096" in page.text
+    assert "An image has 120 x 90 pixels, but the micrograph has 4096 x 4096" in page.text
     assert "i" not in page.data["micrographs"][0]
 
 

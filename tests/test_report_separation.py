@@ -60,7 +60,7 @@ def test_the_answer(separation, exempt, fit, rejected):
         separation=separation,
         duplicates=rejected,
         noun="pick",
-        place="micrograph",
+        image_kind="micrograph",
         is_planned=False,
         were="were",
     )
@@ -80,7 +80,7 @@ def test_a_separation_far_from_the_recommended_one_is_answered_with_it(separatio
     subject = Mock(params=params, separation=separation, duplicates=9, noun="pick")
     answer = verdict(subject, gap)
     assert answer.startswith("It looks right. Duplicates are up to about 41 \u00c5 apart")
-    assert ("90 \u00c5 is farther from both" in answer) == far
+    assert ("90 \u00c5 is the safer choice" in answer) == far
 
 
 @pytest.mark.parametrize("exemption", ["ignore_within_filament", "between_inputs_only"])
@@ -131,7 +131,7 @@ def test_charts_count_picks_on_whole_micrographs_only(mixed):
     assert what["kept"] == sorted(what["kept"], reverse=True)
     assert sum(what["before"]) <= what["total"]
     assert f"All {what['total']:,} picks" in page
-    assert "is in the sample, are left out." in page
+    assert "because it has very many picks, the micrograph is left out." in page
     fixed = {each["n"]: each.get("f") for each in data["micrographs"]}
     assert fixed == {name: 1 if name == "m99.mrc" else None for name in fixed}
     assert len(fixed) > 2

@@ -1,6 +1,6 @@
-"""The report of a finished run: one page that anyone can check the result with.
+"""Write the report of a finished run: one page for checking the result.
 
-It is made from the manifest and the datasets, so the inputs are not needed.
+The page is made from the manifest and the datasets, so the inputs are not needed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def report(
     output : str or Path
         Folder of the run.
     plot_micrographs : sequence of str
-        Micrographs to show besides those that are chosen. Name each by its full name, its name
-        without folders and suffix, or its uid.
+        Further micrographs to show. Give each by its full name, by its name without folders and suffix,
+        or by its uid.
     verification : Verification, optional
-        Result of `verify` to show in the report. By default, the last one that a report of this run showed.
+        Result of `verify` to show in the report. By default, the result in the last report of this run.
     contents : ReportContents, optional
-        What the run noted for the report (``RunResult.report_contents``). By default the datasets are read; they
-        are also read if the run has not noted one of `plot_micrographs`.
+        Contents that the run collected for the report (``RunResult.report_contents``). By default, the contents are
+        read from the datasets. The datasets are also read if the given contents lack one of `plot_micrographs`.
 
     Returns
     -------
@@ -105,19 +105,19 @@ def _write(
 
 
 def _with_named(
-    run: FinishedRun, named: Sequence[str], noted: ReportContents | None
+    run: FinishedRun, named: Sequence[str], collected: ReportContents | None
 ) -> tuple[ReportContents, list[int]]:
-    """Return the contents with the micrographs `named` in the sample, and the keys of these.
+    """Return contents with the micrographs `named` in the sample, and the keys of these micrographs.
 
-    The datasets are read only if the run has not noted them.
+    The datasets are read only if `collected` lacks one of the micrographs.
     """
     from dask_dedup.particles.micrographs.named import find_micrographs
 
-    if noted is not None:
+    if collected is not None:
         with suppress(InputError):
-            keys = find_micrographs(run.output, noted, named)
-            if {*keys} <= {*noted.choice.keys.tolist()}:
-                return noted, keys
+            keys = find_micrographs(run.output, collected, named)
+            if {*keys} <= {*collected.choice.keys.tolist()}:
+                return collected, keys
     from dask_dedup.results.report.datasets import read_contents
 
     contents = read_contents(run, named)

@@ -1,4 +1,4 @@
-"""What the run would keep of the sample at other separations."""
+"""Compute the picks of the sample that the run would keep at other separations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | None:
     """Analyse the picks of the sample that are on whole micrographs. Return None if the run measured no distances.
 
-    The picks that are kept at each separation are those after the votes. Picks of other micrographs have the bits
-    of what became of them.
+    The kept picks are those that remain after the votes. On partly sampled micrographs, all bits of a pick are set
+    if the run kept it, else none.
 
     Raises
     ------
     RunError
-        If the decisions at the run's own separation are not those of the run.
+        If the recomputed decisions at the run's separation differ from the result.
     """
     if not run.params.measures or run.no_distances_because:
         return None
@@ -64,7 +64,11 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
 
 
 def recorded_spacing(manifest: Mapping[str, Any]) -> tuple[Spacing | None, float] | None:
-    """Return the gap and the distance of neighbours that the run found before it decided. None if it measured none."""
+    """Return the spacing that the run measured, or None if it measured no spacing.
+
+    The first value is None if there is no clear gap between duplicates and neighbours. The second value is then the
+    95th percentile of the distances to the nearest neighbours, else 0.
+    """
     found = manifest.get("separation")
     if found is None:
         return None

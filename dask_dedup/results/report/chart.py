@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 #: The largest value is drawn at this fraction of the height.
 _HEADROOM = 0.94
-#: The data have these coordinates, from 0.
+#: The coordinates of the data are from 0 to this value.
 _SIDE = 1000.0
 _NOTHING = Markup()
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The range of an axis and its labelled values. `per_cent` labels fractions."""
+    """The range of an axis and its labelled values. If `per_cent` is True, labels show fractions in per cent."""
 
     low: float
     high: float
@@ -48,12 +48,12 @@ class Axis:
         whole = tuple(tick for tick in ticks if tick == round(tick) and tick <= high)
         return cls(0.0, high, whole)
 
-    def place(self, value: float) -> str:
-        """Return the place of a value from left to right, in per cent."""
+    def position(self, value: float) -> str:
+        """Return the position of a value from the left, in per cent."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
 
     def height(self, value: float) -> str:
-        """Return the place of a value from the top, in per cent."""
+        """Return the position of a value from the top, in per cent."""
         return f"{100 - 100 * (value - self.low) / (self.high - self.low):.2f}%"
 
     def label(self, value: float) -> str:
@@ -101,7 +101,7 @@ def draw_chart(
     for number, tick in enumerate(x.ticks):
         parts.append(
             Markup('<text class="xt{}" x="{}" y="100%" dy="1.45em">{}</text>').format(
-                " t2" if number % 2 else "", x.place(tick), x.label(tick)
+                " t2" if number % 2 else "", x.position(tick), x.label(tick)
             )
         )
     if data:
@@ -150,7 +150,8 @@ def dots(x: Axis, y: Axis, points: Sequence[tuple[float, float]], titles: Sequen
     # `Markup.format` would take six times as long.
     return Markup(
         "".join(
-            f'<circle class="dot" r="4" cx="{x.place(px)}" cy="{y.height(py)}"><title>{escape(title)}</title></circle>'
+            f'<circle class="dot" r="4" cx="{x.position(px)}" cy="{y.height(py)}">'
+            f"<title>{escape(title)}</title></circle>"
             for (px, py), title in zip(points, titles, strict=True)
         )
     )
@@ -159,12 +160,12 @@ def dots(x: Axis, y: Axis, points: Sequence[tuple[float, float]], titles: Sequen
 def vertical(x: Axis, value: float, kind: str, text: str = "") -> Markup:
     """Return a vertical line at a value of the x axis, with a text to its right."""
     line = Markup('<line class="{0}" x1="{1}" x2="{1}" y1="-6" y2="100%"/>').format(
-        kind, x.place(value)
+        kind, x.position(value)
     )
     if not text:
         return line
     return line + Markup('<text class="lab" x="{}" dx="5" y="5">{}</text>').format(
-        x.place(value), text
+        x.position(value), text
     )
 
 
@@ -173,10 +174,10 @@ def band(x: Axis, left: float, right: float, text: str) -> tuple[Markup, Markup]
     right = min(right, x.high)
     share = 100 * (right - left) / (x.high - x.low)
     shade = Markup('<rect class="band" x="{}" width="{:.2f}%" height="100%"/>').format(
-        x.place(left), share
+        x.position(left), share
     )
     label = Markup('<text x="{}" y="58%" dx="-7" text-anchor="end">{}</text>').format(
-        x.place(right), text
+        x.position(right), text
     )
     return shade, label
 

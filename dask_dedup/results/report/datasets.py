@@ -55,15 +55,15 @@ if TYPE_CHECKING:
 
 #: Maximum number of threads that read.
 MAX_THREADS = 8
-#: The first reading keeps about this many times the picks of the sample.
+#: The first pass keeps about this many times the number of picks in the sample.
 _MARGIN = 3.0
 
 
 def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents:
     """Read the datasets of a run, and return the contents of its report.
 
-    The datasets are read a second time if the first reading did not keep all picks of the sample: if a micrograph of
-    `named` is not in it otherwise, or if there are few or very large micrographs.
+    The datasets are read a second time if the first pass did not keep all picks of the sample. This happens if a
+    micrograph of `named` would not be in the sample, or if there are few or very large micrographs.
     """
     rows = run.manifest["totals"]["rows"]
     share = min(1.0, _MARGIN * SAMPLE_PICKS / max(1, rows))
@@ -106,7 +106,7 @@ def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What was read from one part of the result. Arrays of micrographs have one item for each of `keys`."""
+    """The data of one part of the result. Arrays about micrographs have one item for each of `keys`."""
 
     keys: Keys
     kept: Ints
@@ -115,12 +115,12 @@ class _Read:
     bounds: Floats
     rejected_by_winner: Ints
     distances: Ints
-    #: Uid or content hash of the rejected rows that may have lost by row order.
+    #: Uid or content hash of the rejected rows that the order of rows may have decided.
     ties: Keys
-    #: Input and row of the winner of each.
+    #: Input and row of the winner of each of these rows.
     tie_winners: Keys
-    #: Input and row of the kept rows, and their uid or content hash; empty for inputs with uids.
-    kept_places: Keys
+    #: Input and row of the kept rows, and the uid or content hash of these rows. Empty for inputs with uids.
+    kept_rows: Keys
     kept_uids: Keys
     names: list[MicrographName]
     paths: list[MicrographName]
@@ -180,8 +180,8 @@ def _read_part(
     kept = outcomes.kept[row]
     keys, number = unique_inverse(every.micrograph)
     chosen = choose(every.micrograph, every.x, every.y)
-    lost = row[~kept & (outcomes.winner_row[row] != NO_ROW)]
-    winner_source = outcomes.winner_source[lost]
+    duplicate = row[~kept & (outcomes.winner_row[row] != NO_ROW)]
+    winner_source = outcomes.winner_source[duplicate]
     separation = run.params.min_separation if run.params.measures else 0.0
     tied = outcomes.tied[row] & ~kept
     named = kept & (roles.uid is None)
@@ -192,12 +192,12 @@ def _read_part(
         rejected=np.bincount(number[~kept], minlength=keys.size),
         bounds=bounds_of(every.micrograph, every.x, every.y, keys),
         rejected_by_winner=count_by_winner(
-            np.full(lost.size, part.source), winner_source, len(inputs)
+            np.full(duplicate.size, part.source), winner_source, len(inputs)
         ),
-        distances=bin_distances(outcomes.distance[lost], separation),
+        distances=bin_distances(outcomes.distance[duplicate], separation),
         ties=every.uid[tied],
         tie_winners=pack_rows(outcomes.winner_source[row[tied]], outcomes.winner_row[row[tied]]),
-        kept_places=pack_rows(source[named], row[named] + outcomes.first_row),
+        kept_rows=pack_rows(source[named], row[named] + outcomes.first_row),
         kept_uids=every.uid[named],
         names=list(first_names(names).values()),
         paths=list(first_names(paths).values()),
@@ -227,14 +227,14 @@ def _per_micrograph(keys: Keys, read: Sequence[_Read]) -> tuple[Ints, Ints, Floa
 
 
 def _count_by_row_order(read: Sequence[_Read]) -> int:
-    """Count the rejected rows that equal their winner in everything that ranks them but the row number."""
-    ties, winners, places, uids = (
+    """Count the rejected rows with the same values for the rank as their winner, except for the row number."""
+    ties, winners, kept_rows, uids = (
         np.concatenate([np.empty(0, np.uint64), *(getattr(each, name) for each in read)])
-        for name in ("ties", "tie_winners", "kept_places", "kept_uids")
+        for name in ("ties", "tie_winners", "kept_rows", "kept_uids")
     )
-    if not (ties.size and places.size):
+    if not (ties.size and kept_rows.size):
         return int(ties.size)
-    order = np.argsort(places)
-    at = order[np.searchsorted(places[order], winners).clip(max=places.size - 1)]
+    order = np.argsort(kept_rows)
+    at = order[np.searchsorted(kept_rows[order], winners).clip(max=kept_rows.size - 1)]
     # Winners of inputs with uids are not listed: their uids were compared before.
-    return int(np.count_nonzero((places[at] != winners) | (uids[at] == ties)))
+    return int(np.count_nonzero((kept_rows[at] != winners) | (uids[at] == ties)))

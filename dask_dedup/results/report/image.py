@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Pixels along the longer side of a picture, and the quality of its JPEG.
 SIDE, QUALITY = 512, 60
-#: Images on one page, their pixels in all before they are made smaller, and their characters in base64.
+#: Limits of a page: images, their pixels in all before they are made smaller, and their characters in base64.
 MOST_IMAGES, MOST_PIXELS, MOST_CHARACTERS = 12, 400_000_000, 1_100_000
 #: Percentiles of the smaller image that are drawn black and white.
 CONTRAST = (2.0, 98.0)
@@ -55,7 +55,7 @@ class Images:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
         self.images, self.pixels, self.characters = 0, 0, 0
-        #: Images that were not read because there were enough, and reasons for others.
+        #: The number of images beyond the limits, and messages about images that cannot be read.
         self.left_out, self.problems = 0, list[str]()
 
     def read(self, name: str) -> MicrographImage | None:

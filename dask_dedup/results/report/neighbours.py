@@ -1,4 +1,4 @@
-"""Close pairs of sampled picks: nearest neighbours, and how well pickers agree."""
+"""Find close pairs of sampled picks, for nearest neighbours and for the agreement of pickers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-#: Pairs per pick that are found at most; beyond, the reach is made shorter.
+#: Maximum number of pairs per pick. If there are more, the reach is made shorter.
 MOST_PAIRS = 30
-#: The reach is not made shorter than this fraction.
+#: The shortest reach, as a fraction of the requested reach.
 _LEAST_REACH = 0.2
 
 
@@ -38,7 +38,7 @@ class ClosePairs:
     one, other : (p,) intp
         Row numbers of the picks of each pair.
     distance : (p,) float64
-        Descending.
+        Angstrom, descending.
     """
 
     picks: int
@@ -48,18 +48,18 @@ class ClosePairs:
     distance: Floats
 
     def nearest(self) -> Floats:
-        """Return the distance from each pick to the nearest other one, infinite beyond `reach`, (n,)."""
+        """Return the distance from each pick to the nearest other pick, (n,); infinite beyond `reach`."""
         return self._nearest(self.one, self.other, self.distance)
 
     def _nearest(self, one: Indices, other: Indices, distance: Floats) -> Floats:
         found = np.full(self.picks, np.inf)
-        # The last value assigned to a row stays, and it is the least.
+        # Distances are descending, so the last value assigned to a row is the least.
         found[one] = distance
         found[other] = np.minimum(found[other], _last(self.picks, other, distance)[other])
         return found
 
     def nearest_at(self, bits: NDArray[np.uint32], count: int) -> Iterator[Floats]:
-        """Yield the result of `nearest` among the picks with each of `count` bits; NaN for the others.
+        """For each of `count` bits, yield the result of `nearest` among the picks with this bit. Other picks have NaN.
 
         `bits` is (n,) uint32.
         """
@@ -86,9 +86,9 @@ def _last(size: int, at: Indices, values: Floats) -> Floats:
 
 
 def find_close_pairs(sample: SampledPicks, micrograph: Indices, reach: float) -> ClosePairs | None:
-    """Find all pairs within `reach` angstrom, or a shorter reach if picks are crowded.
+    """Find all pairs within `reach` angstrom, or within a shorter reach if there are too many pairs.
 
-    Return None if they are too crowded for that.
+    Return None if there are too many pairs within the shortest reach, too.
     """
     axes = (sample.x, sample.y, sample.z) if sample.z.any() else (sample.x, sample.y)
     points = Points(np.column_stack(axes), micrograph, [])
@@ -104,7 +104,7 @@ def find_close_pairs(sample: SampledPicks, micrograph: Indices, reach: float) ->
                 found = search.pairs()
         if found is not None:
             one, other, distance = found
-            order = np.argsort(-distance)  # pairs at one distance may come in any order
+            order = np.argsort(-distance)  # pairs with equal distances may have any order
             return ClosePairs(len(points), reach, one[order], other[order], distance[order])
         reach /= 1.5
         if reach < least:

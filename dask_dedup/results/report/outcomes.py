@@ -1,4 +1,4 @@
-"""What became of each row of a part of the result, read from ``duplicates``."""
+"""Read the outcome of each row of a part of the result from ``duplicates`` and ``votes``."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Outcomes:
         Number of the first row in the input.
     kept : (n,) bool
     winner_source, winner_row : (n,) int64
-        Input of the winner and its row there; `NO_ROW` without a winner.
+        Input of the winner, and the winner's row in this input; `NO_ROW` without a winner.
     distance : (n,) float64
         Distance to the winner in angstrom; NaN without a winner.
     tied : (n,) bool
-        Rejected rows with the score (or standing) and uid of their winner. If the tables have no uids, only the
-        content hashes can tell whether the order of rows decided.
+        Whether a row is rejected and has the same score (or standing) and uid as its winner. If the tables have no
+        uids, only the content hashes show whether the order of rows decided.
     votes : (n,) uint16
         As in `SampledPicks`.
     """
@@ -63,7 +63,7 @@ class Outcomes:
 
 
 def rows_of_parts(run: FinishedRun) -> list[range]:
-    """Return the numbers, in its input, of the rows of each part."""
+    """Return the range of row numbers that each part has in its input."""
     of_file = {
         file.path: file.rows
         for dataset in (KEPT, REJECTED)
@@ -84,7 +84,7 @@ def rows_of_parts(run: FinishedRun) -> list[range]:
 
 
 def first_rows_of_files(run: FinishedRun) -> dict[tuple[int, str], int]:
-    """Map input number and path of each input file to the number of its first row in the input."""
+    """Map input number and path of each file to the row number in the input of the file's first row."""
     found = {}
     for source, entry in enumerate(run.manifest["inputs"]):
         row = 0
@@ -145,7 +145,7 @@ def _read(paths: Sequence[Path], names: Sequence[str]) -> Columns:
 def _rows_of(
     columns: Columns, part: Part, rows: range, first_rows: dict[tuple[int, str], int]
 ) -> Ints:
-    """Return the number of each row in the part, from its file and row. Raise RunError if it is in no part."""
+    """Return the row number in the part for each file and row in `columns`. Raise RunError if a row is outside."""
     sources = np.full(len(columns), part.source, dtype=np.int64)
     at = _row_numbers(columns, "file", "row", sources, first_rows) - rows.start
     if at.size and not (at.min() >= 0 and at.max() < len(rows)):
@@ -156,7 +156,7 @@ def _rows_of(
 def _row_numbers(
     columns: Columns, file: str, row: str, sources: Ints, first_rows: dict[tuple[int, str], int]
 ) -> Ints:
-    """Return the number of each row in its input, from its file and row; `NO_ROW` where these are null."""
+    """Return the row number in the input for each file and row in `columns`; `NO_ROW` where these are null."""
     codes, paths = columns.texts(file)
     pairs = sources * (len(paths) + 1) + codes
     distinct, number = np.unique(pairs, return_inverse=True)

@@ -44,7 +44,7 @@ _SLABS = (1.0, 4.0, 16.0)
 def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str, str]]:
     """Return the HTML page, with all text escaped, and its figures as SVG files by name.
 
-    `named` are keys of micrographs that the user asked for.
+    `named` has the keys of micrographs that the user asked for.
     """
     pairs = find_pairs(subject)
     numbers = measure(subject, pairs)
@@ -71,7 +71,7 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
             settings=settings(subject),
             reproduce=reproduce(subject),
             provenance=provenance(subject),
-            sections=_sections(shown, subject.place),
+            sections=_sections(shown, subject.image_kind),
             output=str(output),
             created=_date(subject.manifest["created"]),
             run_id=subject.manifest["run_id"][:12],
@@ -117,13 +117,13 @@ def _common(
     numbers: SeparationFigures | None,
     section: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return what both pages need: words, style, and the viewer with its script and data."""
+    """Return the values that both pages need: words, style, and the viewer with its script and data."""
     script = _script()
     return {
         "viewer": viewer,
         "pickers": subject.pickers,
         "noun": subject.noun,
-        "place": subject.place,
+        "image_kind": subject.image_kind,
         "unit": subject.unit,
         "chosen": f"{subject.separation:g}",
         "thicknesses": _thicknesses(subject),
@@ -139,9 +139,9 @@ def _script() -> str:
     return f'{asset("vendor", "d3-zoom.min.js")}\n(() => {{\n"use strict";\n{parts}}})();\n'
 
 
-def _sections(shown: dict[str, Any], place: str) -> list[tuple[str, str]]:
+def _sections(shown: dict[str, Any], image_kind: str) -> list[tuple[str, str]]:
     names = [
-        ("micrographs", f"{place.capitalize()}s", shown["micrographs"]),
+        ("micrographs", f"{image_kind.capitalize()}s", shown["micrographs"]),
         ("separation", "Separation", shown["separation"]),
         ("pickers", "Pickers", shown["agreement"]),
         ("scores", "Scores", shown["scores"]),
@@ -154,7 +154,7 @@ def _sections(shown: dict[str, Any], place: str) -> list[tuple[str, str]]:
 
 
 def _date(created: str) -> str:
-    """Return a time stamp for people.
+    """Return a time as readable text.
 
     Examples
     --------

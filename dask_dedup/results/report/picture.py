@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
 
-#: Colours of the page by day: those of pickers, the last one for all others, of text and of the ground.
+#: Colours of the page in light mode: for pickers (the last one for all others), text and backgrounds.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a828b")
-_INK, _SOFT, _GROUND, _PAPER = "#1b1e22", "#535a63", "#f3f4f5", "#ffffff"
+_INK, _SOFT, _BACKGROUND, _PAPER = "#1b1e22", "#535a63", "#f3f4f5", "#ffffff"
 #: Opacity of kept picks (0 to 255).
 _FILL = 140
 #: Pixels: side of a view and of the tile, margins, and text.
 _SIDE, _TILE, _MARGIN, _TEXT = 800, 480, 16, 20
-#: Characters of the name of a picker.
+#: Maximum number of characters in the name of a picker.
 _NAME = 24
-#: Views are drawn this much larger, so that their edges are smooth.
+#: Views are drawn larger by this factor and then reduced, so that edges are smooth.
 _FINER = 2
 
 
@@ -47,9 +47,9 @@ class Pictures:
     Attributes
     ----------
     whole : Path
-        PNG file of the micrograph with a legend and, if picks are small on it, its busiest part beside it.
+        PNG file of the micrograph with a legend. If picks are small on it, an enlarged part is next to it.
     tile : Path
-        PNG file of the busiest part alone.
+        PNG file of the enlarged part alone, or else of the micrograph.
     caption : str
     """
 
@@ -59,12 +59,12 @@ class Pictures:
 
 
 def save_pictures(result: RunResult, folder: Path) -> Pictures | None:
-    """Save the pictures of the micrograph that the report shows first. Return None if it shows none.
+    """Save the pictures of the micrograph that the report shows first. Return None if it shows no micrograph.
 
     Raises
     ------
     RunError
-        If they cannot be drawn.
+        If the pictures cannot be drawn.
     """
     try:
         return _save(result, folder)
@@ -89,7 +89,7 @@ def _save(result: RunResult, folder: Path) -> Pictures | None:
     shown = viewer.micrographs[viewer.first]
     whole = shown.field
     part = busiest_part(
-        subject.places[shown.picks],
+        subject.positions[shown.picks],
         ~contents.sample.kept[shown.picks],
         whole,
         subject.separation,
@@ -113,20 +113,20 @@ def _draw(
     side: int,
     frame: View | None = None,
 ) -> Image.Image:
-    """Draw the picks in a view, with the frame of another one. The longer side has `side` pixels."""
+    """Draw the picks in a view, and `frame` as a rectangle. The longer side has `side` pixels."""
     scale = _FINER * side / max(view.width, view.height)
     size = round(view.width * scale), round(view.height * scale)
-    picture = _ground(shown, view, size)
+    picture = _background(shown, view, size)
     layer = Image.new("RGBA", size)
     pen = ImageDraw.Draw(layer)
-    places = (subject.places[shown.picks] - (view.left, view.top)) * scale
+    positions = (subject.positions[shown.picks] - (view.left, view.top)) * scale
     radius = max(subject.separation / 2 * scale, LEAST_RADIUS * size[0] / 1000)
     width = max(_FINER, round(radius / 8))
     kept, picker = subject.contents.sample.kept[shown.picks], subject.picker[shown.picks]
-    inside = np.all((places > -radius) & (places < np.add(size, radius)), axis=1)
+    inside = np.all((positions > -radius) & (positions < np.add(size, radius)), axis=1)
     for row in np.flatnonzero(inside & kept).tolist() + np.flatnonzero(inside & ~kept).tolist():
         colour = _COLOURS[min(int(picker[row]), len(_COLOURS) - 1)]
-        corners = [*(places[row] - radius).tolist(), *(places[row] + radius).tolist()]
+        corners = [*(positions[row] - radius).tolist(), *(positions[row] + radius).tolist()]
         fill = (*ImageColor.getrgb(colour), _FILL) if kept[row] else None
         pen.ellipse(corners, fill=fill, outline=colour, width=width)
     if frame is not None:
@@ -141,11 +141,11 @@ def _draw(
     return picture.resize((size[0] // _FINER, size[1] // _FINER), Image.Resampling.LANCZOS)
 
 
-def _ground(shown: EmbeddedMicrograph, view: View, size: tuple[int, int]) -> Image.Image:
-    """Return the image of the micrograph in a view, paler than it is, or a plain ground."""
-    ground = Image.new("RGB", size, _GROUND)
+def _background(shown: EmbeddedMicrograph, view: View, size: tuple[int, int]) -> Image.Image:
+    """Return the background of a view: the image of the micrograph in paler colours, or one plain colour."""
+    background = Image.new("RGB", size, _BACKGROUND)
     if shown.image is None:
-        return ground
+        return background
     content = base64.b64decode(shown.image.uri.partition(",")[2])
     image = Image.open(io.BytesIO(content)).convert("RGB")
     left, top, width, height = shown.field
@@ -155,7 +155,7 @@ def _ground(shown: EmbeddedMicrograph, view: View, size: tuple[int, int]) -> Ima
         *((view.left - left + view.width) * across, (view.top - top + view.height) * down),
     )
     enlarged = image.resize(size, Image.Resampling.BICUBIC, box=part)
-    return Image.blend(ground, enlarged, 0.75)
+    return Image.blend(background, enlarged, 0.75)
 
 
 def _draw_scale_bar(

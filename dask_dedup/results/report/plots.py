@@ -40,7 +40,7 @@ def make_plots(subject: Subject, shown: dict[str, Any]) -> dict[str, str]:
             for name, picture in zip(("", "-enlarged"), pictures, strict=False):
                 plots[f"micrograph-{number}{name}"] = _picture(picture)
         if micrographs["chart"]:
-            title = f"Share rejected, by number of {noun}s on the {subject.place}"
+            title = f"Share rejected, by number of {noun}s on the {subject.image_kind}"
             plots["share-rejected"] = _chart(micrographs["chart"], title, f"{noun}s")
     if shown["separation"] and shown["separation"]["panels"]:
         names = ("distances-before", "distances-after", "kept-by-separation")
@@ -54,7 +54,7 @@ def make_plots(subject: Subject, shown: dict[str, Any]) -> dict[str, str]:
 
 
 def _style(colour: str = "cx") -> str:
-    """Return the rules for charts and pictures, with light colours instead of variables, which few programs know."""
+    """Return the style rules of charts and pictures. Few programs support variables, so colours replace them."""
     palette = dict(_VARIABLE.findall(asset("palette.css").split("@media", 1)[0]))
     page = asset("page.css")
     classes = dict(_CLASS.findall(page))

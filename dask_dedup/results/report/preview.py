@@ -1,4 +1,4 @@
-"""The page of an inspection: what a run would do, with the viewer and the separations of the report."""
+"""The page of an inspection: the outcome of a planned run, with the viewer and the charts of the report."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """What the sections of a report need to know of a run that has not been made.
+    """The data of a planned run that the sections of a report need.
 
     Attributes
     ----------
     manifest : dict
-        The part that concerns picks.
+        The part of a manifest that the sections on picks read.
     params : DedupParams
     output : str
         Name of the page.
@@ -54,7 +54,7 @@ def write_preview(
 ) -> Path:
     """Write the page of an inspection to one file, which needs no network. Return its path.
 
-    `spelled` spells the parameters in messages.
+    `spelled` formats the parameters in messages, for example as command-line flags.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def write_preview(
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}. Name a file that can be written.") from error
+        raise InputError(f"{path}: {error.strerror}. Choose a file that can be written.") from error
     return Path(path)
 
 
@@ -171,7 +171,9 @@ def _title(inspection: Inspection, subject: Subject) -> str:
 def _lead(inspection: Inspection, subject: Subject) -> str:
     flag = f"{as_flag('min_separation')} {subject.separation:g}"
     totals, measured = subject.manifest["totals"], inspection.separation
-    of = f"{totals['rows']:,} {subject.noun}s on {counted(measured.micrographs, subject.place)}"
+    of = (
+        f"{totals['rows']:,} {subject.noun}s on {counted(measured.micrographs, subject.image_kind)}"
+    )
     return (
         f"This page shows what a run with {flag} would do: of {of}, it keeps {totals['kept']:,} and "
         f"rejects {totals['rejected']:,}. Nothing was written. Move the slider to try other separations."

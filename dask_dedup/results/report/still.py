@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
 
-#: Width of the picture; circles have at least this radius.
+#: Width of the picture, and least radius of circles.
 _WIDTH, LEAST_RADIUS = 1000.0, 3.5
 #: An enlarged window is this many separations wide, or has about this many picks.
 _WINDOW_SEPARATIONS, _WINDOW_PICKS = 16.0, 25.0
@@ -32,32 +32,32 @@ _BAR = 0.09
 
 
 def _scale(view: View) -> float:
-    """Return the units of the picture in a unit of the centres."""
+    """Return the scale of the picture: its units per unit of the centres."""
     return _WIDTH / view.width
 
 
-def _place(points: ArrayLike, view: View) -> Floats:
-    """Return where points are in the picture of a view."""
+def _in_picture(points: ArrayLike, view: View) -> Floats:
+    """Return the positions of points in the picture of a view."""
     return np.asarray((points - np.array([view.left, view.top])) * _scale(view))
 
 
 def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
-    """Draw a micrograph as a whole and, if picks are small on it, its busiest part enlarged."""
+    """Draw a whole micrograph. If picks are small on it, also draw an enlarged part with many rejected picks."""
     sample = subject.contents.sample
-    points = subject.places[shown.picks]
+    points = subject.positions[shown.picks]
     whole = shown.field
     counts = f"{shown.number - shown.rejected:,} kept, {shown.rejected:,} rejected"
-    label = f"{subject.place.capitalize()} {shown.name}: {counts}."
+    label = f"{subject.image_kind.capitalize()} {shown.name}: {counts}."
     window = busiest_part(points, ~sample.kept[shown.picks], whole, subject.separation)
     pictures = [_draw(subject, shown, points, whole, label, window)]
     if window is not None:
-        enlarged = "The framed part of it, enlarged."
+        enlarged = f"The framed part of the {subject.image_kind}, enlarged."
         pictures.append(_draw(subject, shown, points, window, enlarged))
     return pictures
 
 
 def busiest_part(points: Floats, rejected: Bools, whole: View, separation: float) -> View | None:
-    """Return the part with the most rejected picks, or None if the whole picture shows enough."""
+    """Return the part with the most rejected picks, or None if picks are large enough in the whole picture."""
     span = max(
         separation * _WINDOW_SEPARATIONS,
         float(np.sqrt(whole.width * whole.height * _WINDOW_PICKS / len(points))),
@@ -86,10 +86,10 @@ def _draw(
     sample, picks = subject.contents.sample, shown.picks
     scale = _scale(view)
     height = min(2 * _WIDTH, view.height * scale)
-    places = _place(points, view)
+    positions = _in_picture(points, view)
     radius = max(subject.separation / 2 * scale, LEAST_RADIUS)
     inside: Bools = np.asarray(
-        ((places > -radius) & (places < (_WIDTH + radius, height + radius))).all(axis=1)
+        ((positions > -radius) & (positions < (_WIDTH + radius, height + radius))).all(axis=1)
     )
     parts = [_image(shown, view)]
     kept, outvoted = sample.kept[picks], sample.outvoted[picks]
@@ -98,14 +98,14 @@ def _draw(
         for picker in subject.pickers:
             some = inside & rows & (subject.picker[picks] == picker.number)
             if some.any():
-                shapes = (_crosses if kind == "v" else _circles)(places[some], radius)
+                shapes = (_crosses if kind == "v" else _circles)(positions[some], radius)
                 parts.append(
                     Markup('<path class="{} {}" d="{}"/>').format(picker.colour, kind, shapes)
                 )
     if radius >= _LINES_FROM or not subject.separation:
-        parts.append(_lines(subject, shown, places, inside))
+        parts.append(_lines(subject, shown, positions, inside))
     if frame is not None:
-        (x, y), side = _place([frame.left, frame.top], view), frame.width * scale
+        (x, y), side = _in_picture([frame.left, frame.top], view), frame.width * scale
         parts.append(
             Markup(
                 '<rect class="win" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}"/>'
@@ -121,34 +121,34 @@ def _image(shown: EmbeddedMicrograph, view: View) -> Markup:
     if shown.image is None:
         return Markup()
     left, top, width, height = shown.field
-    (x, y), scale = _place([left, top], view), _scale(view)
+    (x, y), scale = _in_picture([left, top], view), _scale(view)
     return Markup(
         '<image href="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" '
         'preserveAspectRatio="none" opacity=".75"/>'
     ).format(shown.image.uri, x, y, width * scale, height * scale)
 
 
-def _circles(places: Floats, radius: float) -> str:
+def _circles(positions: Floats, radius: float) -> str:
     r, d = f"{radius:.1f}", f"{2 * radius:.1f}"
     arcs = f"a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0"
-    return "".join(f"M{x - radius:.1f} {y:.1f}{arcs}" for x, y in places.tolist())
+    return "".join(f"M{x - radius:.1f} {y:.1f}{arcs}" for x, y in positions.tolist())
 
 
-def _crosses(places: Floats, radius: float) -> str:
+def _crosses(positions: Floats, radius: float) -> str:
     arm = max(radius * _ARM, LEAST_RADIUS)
     stroke = f"l{2 * arm:.1f} {2 * arm:.1f}m0-{2 * arm:.1f}l-{2 * arm:.1f} {2 * arm:.1f}"
-    return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in places.tolist())
+    return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in positions.tolist())
 
 
-def _lines(subject: Subject, shown: EmbeddedMicrograph, places: Floats, inside: Bools) -> Markup:
-    place = np.full(len(subject.contents.sample), -1, dtype=np.intp)
-    place[shown.picks] = np.arange(shown.picks.size)
+def _lines(subject: Subject, shown: EmbeddedMicrograph, positions: Floats, inside: Bools) -> Markup:
+    index_of = np.full(len(subject.contents.sample), -1, dtype=np.intp)
+    index_of[shown.picks] = np.arange(shown.picks.size)
     winner = subject.winner[shown.picks]
-    won = np.where(winner >= 0, place[winner], -1)
+    won = np.where(winner >= 0, index_of[winner], -1)
     rows = np.flatnonzero(inside & (won >= 0))
     if not rows.size:
         return Markup()
-    ends = np.hstack([places[rows], places[won[rows]]]).tolist()
+    ends = np.hstack([positions[rows], positions[won[rows]]]).tolist()
     d = "".join(f"M{a:.1f} {b:.1f}L{c:.1f} {e:.1f}" for a, b, c, e in ends)
     return Markup('<path class="tie" d="{}"/>').format(d)
 

@@ -1,4 +1,4 @@
-"""What a report is about: the manifest, the contents, and what follows from both."""
+"""The data of a report: the manifest, the contents, and values derived from both."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.verify import Verification
 
-#: Pickers that have a colour; the others are grey.
+#: Number of pickers with a colour. The others are grey.
 COLOURS = 4
-#: Characters of a name of a picker or a micrograph.
+#: Maximum number of characters in the name of a picker or a micrograph.
 _LENGTH = 60
 
 
@@ -53,7 +53,7 @@ class Picker:
 
 @dataclass(frozen=True)
 class Subject:
-    """Everything that the sections of a report are made from.
+    """The data for the sections of a report.
 
     Attributes
     ----------
@@ -61,10 +61,10 @@ class Subject:
         Only its manifest is read.
     contents : ReportContents
     analysis : SeparationAnalysis or None
-        Of the picks of the sample that are on whole micrographs, in order. None if no distances were measured.
+        Outcomes of the sampled picks at other separations. None if no distances were measured.
     verification : Verification or None
     is_planned : bool
-        Whether nothing was run: the page is about what a run would do.
+        Whether the page is about a planned run. Nothing was written then.
     """
 
     run: FinishedRun
@@ -75,7 +75,7 @@ class Subject:
 
     @property
     def were(self) -> str:
-        """Verb for what happened to picks: were, or would be."""
+        """The verb for the outcome of picks: "were" or "would be"."""
         return "would be" if self.is_planned else "were"
 
     @property
@@ -114,8 +114,8 @@ class Subject:
         return np.asarray(self.picker_of_source[self.contents.sample.source])
 
     @cached_property
-    def lost_to(self) -> NDArray[np.int64]:
-        """Number of rejected rows of each picker that lost to a row of each picker, (p, p)."""
+    def rejected_by_winner(self) -> NDArray[np.int64]:
+        """Number of rows of each picker that were rejected in favour of each picker, (p, p)."""
         found = np.zeros((len(self.pickers), len(self.pickers)), dtype=np.int64)
         at = np.ix_(self.picker_of_source, self.picker_of_source)
         np.add.at(found, at, self.contents.rejected_by_winner)
@@ -128,7 +128,7 @@ class Subject:
 
     @cached_property
     def winner(self) -> NDArray[np.intp]:
-        """Row number of the winner of each pick of the sample, -1 without one, (n,)."""
+        """Row number of the winner of each pick of the sample, (n,); -1 without a winner."""
         return self.contents.sample.winners()
 
     @cached_property
@@ -137,11 +137,11 @@ class Subject:
         return self.contents.choice.find(self.contents.sample.micrograph)
 
     @cached_property
-    def places(self) -> NDArray[np.float64]:
-        """Where to draw each pick of the sample, in `unit`: x and y, (n, 2)."""
+    def positions(self) -> NDArray[np.float64]:
+        """Positions at which the picks of the sample are drawn: x and y in `unit`, (n, 2)."""
         sample = self.contents.sample
-        places = np.column_stack([sample.x, sample.y])
-        return places * self._sizes if self._in_fractions else places
+        positions = np.column_stack([sample.x, sample.y])
+        return positions * self._sizes if self._in_fractions else positions
 
     @cached_property
     def _units(self) -> set[str]:
@@ -167,35 +167,35 @@ class Subject:
 
     @property
     def sampled_from(self) -> str:
-        """A sentence on the number of micrographs in the sample. Empty if it has all picks."""
+        """A sentence on the number of micrographs in the sample. Empty if the sample has all picks."""
         choice = self.contents.choice
         number, all_of_them = choice.keys.size, self.contents.micrographs.size
         if number == all_of_them:
             return "" if choice.whole.all() else "This is from a part of the picks."
-        return f"This is from {number:,} of {all_of_them:,} {self.place}s."
+        return f"This is from {number:,} of {all_of_them:,} {self.image_kind}s."
 
     @property
     def measured_from(self) -> str:
-        """A sentence on the number of whole micrographs in the sample. Empty if it has all picks."""
+        """A sentence on the number of whole micrographs in the sample. Empty if the sample has all picks."""
         contents = self.contents
         if contents.choice.whole.all():
             return self.sampled_from
         number, all_of_them = np.count_nonzero(contents.choice.whole), contents.micrographs.size
         return (
-            f"This is from {number:,} of {all_of_them:,} {self.place}s. Those with very many {self.noun}s, of which "
-            "only a window is in the sample, are left out."
+            f"This is from {number:,} of {all_of_them:,} {self.image_kind}s. If only a window of a {self.image_kind} "
+            f"is in the sample, because it has very many {self.noun}s, the {self.image_kind} is left out."
         )
 
     @cached_property
     def noun(self) -> str:
-        """What a row is called: pick or particle."""
+        """The word for a row: "pick" or "particle"."""
         columns = [entry["columns"] for entry in self.manifest["inputs"]]
         aligned = any(each["shift"] or each["half_set"] for each in columns)
         return "particle" if aligned and len(self.pickers) == 1 else "pick"
 
     @property
-    def place(self) -> str:
-        """What a picture is called: micrograph or tomogram."""
+    def image_kind(self) -> str:
+        """The word for the image with the picks: "micrograph" or "tomogram"."""
         return "tomogram" if self.is_tomogram else "micrograph"
 
     @cached_property
@@ -209,12 +209,12 @@ class Subject:
 
     @property
     def draws_circles(self) -> bool:
-        """Whether circles of the separation's width can be drawn."""
+        """Whether circles as wide as the separation can be drawn."""
         return self.params.measures and not self.run.no_distances_because
 
     @property
     def has_winners(self) -> bool:
-        """Whether rejected picks lost to a kept one."""
+        """Whether each duplicate has a winner."""
         return not self.params.remove_entirely
 
     @property
@@ -230,7 +230,7 @@ class Subject:
 
     @property
     def vote_distance(self) -> float:
-        """How far a vote reaches, in angstrom, or 0 if the run measured no distances."""
+        """The largest distance of a vote in angstrom, or 0 if the run measured no distances."""
         given = self.params.vote_distance
         return self.separation if given is None else given
 
@@ -248,7 +248,7 @@ class Subject:
 
     @cached_property
     def short_names(self) -> list[str]:
-        """The name of each sampled micrograph without what all of them share, in the order of ``choice``."""
+        """The names of the sampled micrographs without their common beginning, in the order of ``choice``."""
         full = [self.contents.name_of(key) for key in self.contents.choice.keys.tolist()]
         bare = [bare_name(name) for name in full]
         return shorten(bare if len(set(bare)) == len(set(full)) else full)

@@ -1,4 +1,4 @@
-"""The files of the page: its templates, as jinja2 compiles them, and its styles and scripts."""
+"""Load the templates, styles and scripts of the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _CompiledTemplates(FileSystemBytecodeCache):
-    """Compiled templates in the folder of compiled modules. To compile them takes as long as to write the report."""
+    """Cache of compiled templates in the folder of compiled modules. Compiling takes as long as writing the report."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         if sys.dont_write_bytecode:

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-#: Micrographs and picks that are embedded, and picks of one micrograph.
+#: Maximum numbers of embedded micrographs, of embedded picks, and of embedded picks on one micrograph.
 MOST_MICROGRAPHS, MOST_PICKS, MOST_ON_ONE = 40, 40_000, 5_000
-#: Micrographs with the largest and with the smallest share rejected that are embedded.
+#: Numbers of embedded micrographs with the largest, and with the smallest share rejected.
 WORST, BEST = 8, 4
 #: The least side of a window, as a fraction of the side of the field.
 _LEAST_SHARE = 1e-4
-#: Picks may lie outside the micrograph by this fraction of its size.
+#: Picks may be outside the micrograph by this fraction of its size.
 _OUTSIDE = 0.02
-#: The winner of a pick that has none on the page, and the bit of a kept pick.
+#: The value for no winner on the page, and the bit of a kept pick.
 _NONE, _KEPT = 0xFFFF, 0x8000
-#: Characters of a name.
+#: Maximum number of characters in a name.
 _NAME = 500
-#: Number of steps along each axis.
+#: Positions are stored as one of this many steps along each axis.
 _STEPS = 65_535
 
 
@@ -60,10 +60,10 @@ class EmbeddedMicrograph:
     picks : (n,) intp
         Row numbers in the sample of the picks that are embedded.
     number, rejected : int
-        All picks of the micrograph, and those that were rejected.
+        Number of all picks of the micrograph, and of its rejected picks.
     field : View
     is_micrograph : bool
-        Whether the field is the micrograph, not the extent of picks.
+        Whether the field is the micrograph, and not only the area with picks.
     image : MicrographImage or None
     """
 
@@ -93,9 +93,9 @@ class Viewer:
     first : int
     images : Images
     is_typical : bool
-        Whether the first one has the median share rejected.
+        Whether the micrograph shown first has the median share rejected.
     left_out : tuple of str
-        Short names of the micrographs that the user asked for and that have no place.
+        Short names of the micrographs that the user asked for, but that do not fit on the page.
     """
 
     micrographs: list[EmbeddedMicrograph]
@@ -137,7 +137,7 @@ def choose(
     chosen : list of int
         Row numbers, from the largest share rejected to the smallest.
     typical : int
-        The one with the median share. It is not chosen if those of `named` leave no place.
+        The micrograph with the median share. It is not chosen if the micrographs of `named` fill the page.
     """
     share = rejected / np.maximum(number, 1)
     order = np.lexsort((keys, -number, -share)).tolist()
@@ -165,7 +165,7 @@ def _embed(
 ) -> EmbeddedMicrograph:
     contents = subject.contents
     picks = np.flatnonzero(subject.micrograph == row)
-    points = subject.places[picks]
+    points = subject.positions[picks]
     field, is_micrograph = find_field(points, *_size(subject, row))
     stored = contents.names.get(int(contents.choice.keys[row]))
     image = images.read(stored.name or stored.path) if stored else None
@@ -201,7 +201,7 @@ def _fit(
     is_micrograph: bool,
     images: Images,
 ) -> tuple[View, bool, MicrographImage | None]:
-    """Fit the field to the image if the size of the micrograph is not known; else check that both agree."""
+    """Return the field of the image if the size of the micrograph is not known; else compare both sizes."""
     sampled = subject.contents.sampled
     at = np.searchsorted(sampled.key, subject.contents.choice.keys[row])
     pixel = float(sampled.psize[at]) if subject.unit == "Å" else 1.0
@@ -212,13 +212,13 @@ def _fit(
         inside &= field.top + field.height <= (1 + _OUTSIDE) * height
         if np.isfinite(pixel) and subject.unit and inside:
             return View(0.0, 0.0, width, height), True, image
-        images.problems.append("An image was left out, because the picks do not fit on it.")
+        images.problems.append("An image was left out, because some picks are outside it.")
         return field, is_micrograph, None
     ratio = field.width / field.height * image.shape[0] / image.shape[1]
     if not 0.98 < ratio < 1.02 or (np.isfinite(pixel) and not 0.98 < field.width / width < 1.02):
         known = f"{field.width / pixel:.0f} x {field.height / pixel:.0f}"
         images.problems.append(
-            f"An image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph {known}. "
+            f"An image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph has {known}. "
             "It is not shown."
         )
         return field, is_micrograph, None
@@ -226,10 +226,10 @@ def _fit(
 
 
 def find_field(points: Floats, width: float, height: float) -> tuple[View, bool]:
-    """Return the field to draw as least x and y, width and height, and whether it is the micrograph.
+    """Return the field to draw, and whether it is the micrograph.
 
-    The micrograph begins at 0, or has 0 in its middle (centred coordinates). If its size is not known, or picks lie
-    outside, the field is the extent of the picks.
+    The micrograph begins at 0, or has 0 in its middle (centred coordinates). If its size is not known, or picks are
+    outside it, the field is the area with picks.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     size = np.array([width, height])
@@ -250,15 +250,15 @@ def find_field(points: Floats, width: float, height: float) -> tuple[View, bool]
 def busiest_window(
     points: Floats, rejected: NDArray[np.bool_], field: View
 ) -> tuple[NDArray[np.bool_], View]:
-    """Return a mask of the at most `MOST_ON_ONE` picks in the window with most rejected picks, and the window.
+    """Return a mask of the picks in the window with the most rejected picks, and the window.
 
-    If the smallest window has more picks, the mask has the first of them.
+    The mask has at most `MOST_ON_ONE` picks. If the smallest window has more, the mask has the first of these.
     """
     corner, size = np.array(field[:2]), np.array(field[2:])
     share = np.sqrt(MOST_ON_ONE / len(points)) * 0.9
     while True:
         half = size * share / 2
-        # As complex numbers, which sort by x, then y, faster than rows do.
+        # Complex numbers are sorted by x, then y, and faster than rows.
         cells = np.floor((points - corner) / half) @ (1, 1j)
         distinct, counts = np.unique(
             cells[rejected] if rejected.any() else cells, return_counts=True
@@ -267,7 +267,7 @@ def busiest_window(
         middle = corner + (np.array([cell.real, cell.imag]) + 0.5) * half
         low = np.clip(middle - half, corner, corner + size - 2 * half)
         inside = ((points >= low) & (points <= low + 2 * half)).all(axis=1)
-        if share < _LEAST_SHARE:  # many picks in one place
+        if share < _LEAST_SHARE:  # many picks at one position
             inside[np.flatnonzero(inside)[MOST_ON_ONE:]] = False
         if np.count_nonzero(inside) <= MOST_ON_ONE:
             return inside, View(*low.tolist(), *(2 * half).tolist())
@@ -275,13 +275,13 @@ def busiest_window(
 
 
 def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
-    """Return a micrograph for the script: numbers, and its picks as arrays in base64, the widest first."""
+    """Return a micrograph for the script: numbers, and its picks as arrays in base64, the widest type first."""
     sample, picks = subject.contents.sample, shown.picks
     few = sample.take(picks)
-    place = np.full(len(sample), _NONE, dtype=np.int64)
-    place[picks] = np.arange(picks.size)
+    index_of = np.full(len(sample), _NONE, dtype=np.int64)
+    index_of[picks] = np.arange(picks.size)
     winner = subject.winner[picks]
-    x, y = subject.places[picks].T
+    x, y = subject.positions[picks].T
     left, top, width, height = shown.field
     bits, before = few.kept.astype(np.uint32), (few.kept | few.outvoted).astype(np.uint32)
     if subject.analysis is not None:
@@ -297,7 +297,7 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
         *([before.astype("<u4")] if subject.params.votes_decide else []),
         _scaled(x, left, width),
         _scaled(y, top, height),
-        np.where(winner >= 0, place[winner], _NONE).astype("<u2"),
+        np.where(winner >= 0, index_of[winner], _NONE).astype("<u2"),
         (subject.picker[picks] | np.where(few.kept, _KEPT, 0)).astype("<u2"),
         *([few.votes.astype("<u2")] if subject.votes else []),
     ]

@@ -1,4 +1,4 @@
-"""The sentences at the beginning of a report: what happened, and by which rule."""
+"""The sentences at the beginning of a report: the outcome, and the rule of the run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NUMBERS = (
 )
 
 
-#: Characters of the name of a picker.
+#: Maximum number of characters in the name of a picker.
 _NAME = 60
-#: The first word of a message if it is a word of English and no name, path or parameter.
+#: The first word of a message if it is an English word, not a name, path or parameter.
 _WORD = re.compile(r"[a-z]+(?:['\u2019]s?)?(?= [a-z0-9])")
 
 
 def percent(part: float, digits: int = 0) -> str:
-    """Format a fraction in per cent. A small one that is not 0 has more digits, so that it never looks like 0.
+    """Format a fraction in per cent. A small fraction has more digits, so that only 0 looks like 0.
 
     Examples
     --------
@@ -50,12 +50,12 @@ def sentence(message: str) -> str:
     return message[:1].upper() + message[1:] if _WORD.match(message) else message
 
 
-def in_words(number: int) -> str:
+def number_as_word(number: int) -> str:
     """Return a number as a word if it is small.
 
     Examples
     --------
-    >>> in_words(3), in_words(60)
+    >>> number_as_word(3), number_as_word(60)
     ('Three', '60')
     """
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
@@ -91,13 +91,13 @@ def headline(subject: Subject) -> str:
 
 
 def _beforehand(totals: dict[str, Any], subject: Subject) -> str:
-    """Return how many rows were rejected for another reason than a duplicate, so that the headline adds up."""
+    """Return text on the rows rejected for other reasons, so that the numbers in the headline add up."""
     reasons = []
     if subject.outvoted:
         what = "found by too few pickers" if _only_counts(subject) else "rejected for their votes"
         reasons.append(f"{subject.outvoted:,} {_were(subject.outvoted)} {what}")
     if totals["low_score"]:
-        reasons.append(f"{totals['low_score']:,} scored below the limit")
+        reasons.append(f"{totals['low_score']:,} scored worse than the limit")
     if totals["invalid"] and subject.params.invalid == "reject":
         reasons.append(f"{totals['invalid']:,} could not be compared")
     return "".join(f", {each}" for each in reasons)
@@ -108,41 +108,41 @@ def _were(number: int) -> str:
 
 
 def rule(subject: Subject) -> str:
-    """Return sentences on what was combined, which picks count as duplicates, and which of them was kept."""
+    """Return sentences on the inputs, the definition of a duplicate, and the choice of the kept picks."""
     sentences = [_combined(subject), _criterion(subject), _choice(subject), *_votes(subject)]
     sentences += _set_aside(subject)
     return " ".join(filter(None, sentences))
 
 
 def _combined(subject: Subject) -> str:
-    entries, noun, place = subject.manifest["inputs"], subject.noun, subject.place
+    entries, noun, image_kind = subject.manifest["inputs"], subject.noun, subject.image_kind
     kind = "table"
     if all(entry.get("output") for entry in entries):
         kind = "folder"
     number = subject.contents.micrographs.size
-    where = f"one {place}" if number == 1 else f"{number:,} {place}s"
-    tables = f"{in_words(len(entries))} {kind}{'s' if len(entries) != 1 else ''} of {noun}s"
+    where = f"one {image_kind}" if number == 1 else f"{number:,} {image_kind}s"
+    tables = f"{number_as_word(len(entries))} {kind}{'s' if len(entries) != 1 else ''} of {noun}s"
     if len(entries) == 1:
-        return f"{tables}, from {where}, was searched for duplicates."
+        return f"{tables} from {where} was searched for duplicates."
     return f"{tables} from {where} were combined."
 
 
 def _criterion(subject: Subject) -> str:
-    params, noun, place = subject.params, subject.noun, subject.place
+    params, noun, image_kind = subject.params, subject.noun, subject.image_kind
     if params.undo_symmetry_expansion:
         return (
             f"Two {noun}s count as the same particle if they are symmetry copies of one particle, "
-            "whatever their distance."
+            "at any distance."
         )
     if not params.measures:
-        same = f"Two {noun}s on one {place} count as the same particle if their stored coordinates are equal"
+        same = f"Two {noun}s on one {image_kind} count as the same particle if their stored coordinates are equal"
     else:
         near = f"at most {params.min_separation:g} Å{_in_pixels(subject)} apart"
-        same = f"Two {noun}s on one {place} count as the same particle if their centres are {near}"
+        same = f"Two {noun}s on one {image_kind} count as the same particle if their centres are {near}"
     if params.between_inputs_only:
         same += " and they come from different tables"
     if params.ignore_within_filament:
-        same += ", unless they belong to one filament"
+        same += ", unless they belong to the same filament"
     return f"{same}."
 
 
@@ -179,47 +179,49 @@ def _choice(subject: Subject) -> str:
     else:
         best = ""
     if best and params.uses_standing:
-        best = f"the better standing (its place by score in its table on its {subject.place})"
-    by_score = f"the one with {best}" if best else "one chosen by a fixed random number"
+        best = f"the better standing (its rank by score within its table and {subject.image_kind})"
+    by_score = f"the {noun} with {best}" if best else f"a {noun} chosen by a fixed random number"
     stayed = "remained" if params.votes_decide else "was kept"
     if params.prefer_input_order and len(subject.manifest["inputs"]) > 1:
         return (
-            f"Of each such pair the {noun} from the table listed first {stayed}, and within one table "
-            f"{by_score}."
+            f"In each such pair, the {noun} from the table listed first {stayed}. Within one table, "
+            f"{by_score} {stayed}."
         )
     if best:
-        return f"Of each such pair the {noun} with {best} {stayed}."
-    return f"Of each such pair one {noun} {stayed}, chosen by a fixed random number."
+        return f"In each such pair, the {noun} with {best} {stayed}."
+    return f"In each such pair, a {noun} chosen by a fixed random number {stayed}."
 
 
 def _votes(subject: Subject) -> list[str]:
-    """Return sentences on what a vote is, and which picks were kept for their votes."""
+    """Return sentences on the definition of a vote, and on the votes that a kept pick needs."""
     params, noun = subject.params, subject.noun
     if subject.votes is None:
         return []
     near = f", at most {subject.vote_distance:g} Å away" if subject.draws_circles else ""
     remained = "remained" if params.votes_decide else "was kept"
     sentences = [
-        f"Each {noun} is a vote of its picker for the nearest {noun} that {remained}{near}."
+        f"Each {noun} counts as a vote of its picker for the nearest {noun} that {remained}{near}."
     ]
     if params.votes_decide:
         sentences.append(f"Only {noun}s {votes_needed(subject)} were kept.")
     if params.relax_unseen:
         sentences.append(
-            f"On a {subject.place} where fewer pickers have {noun}s, the votes of all of these were enough."
+            f"If fewer pickers have {noun}s on a {subject.image_kind}, the votes of all these pickers were enough."
         )
     return sentences
 
 
 def votes_needed(subject: Subject) -> str:
-    """Return which picks votes kept, such as "found by both pickers"."""
+    """Return a description of the picks that votes keep, such as "found by both pickers"."""
     params, voting = subject.params, subject.run.voting
     assert voting is not None
     number, found = len(voting.pickers), []
     if params.min_votes == number:
-        found.append("both pickers" if number == 2 else f"all {in_words(number).lower()} pickers")
+        found.append(
+            "both pickers" if number == 2 else f"all {number_as_word(number).lower()} pickers"
+        )
     elif params.min_votes > 1:
-        few, many = in_words(params.min_votes).lower(), in_words(number).lower()
+        few, many = number_as_word(params.min_votes).lower(), number_as_word(number).lower()
         found.append(f"at least {few} of the {many} pickers")
     wanted, unwanted = (
         " and ".join(printable(voting.pickers[each], _NAME) for each in numbers)
@@ -234,7 +236,7 @@ def votes_needed(subject: Subject) -> str:
 
 
 def _only_counts(subject: Subject) -> bool:
-    """Return whether the number of votes decides, whoever voted."""
+    """Return whether only the number of votes decides, and not the names of the pickers."""
     return not (subject.params.found_by or subject.params.not_found_by)
 
 
@@ -261,41 +263,40 @@ def _set_aside(subject: Subject) -> list[str]:
 
 
 def by_row_order(subject: Subject) -> str:
-    """Return a sentence on the rows that were chosen by their order; empty if there are none."""
+    """Return a sentence on the picks that the order of rows decided; empty if there are none."""
     tied = subject.contents.decided_by_row_order
     if not tied or not subject.has_winners:
         return ""
     were, their = ("was", "its") if tied == 1 else ("were", "their")
     if not subject.params.scored:
-        equal = "everything that ranks them is equal"
+        equal = "all other values that rank them are equal"
     else:
         equal = f"{their} scores and positions are equal"
     return f"{counted(tied, subject.noun)} {were} chosen by the order of rows, because {equal}."
 
 
 def circles(subject: Subject) -> str:
-    """Return what the shapes in the pictures of micrographs mean."""
+    """Return sentences on the meaning of the shapes in the pictures of micrographs."""
     noun, params = subject.noun, subject.params
     shape = "circles" if subject.draws_circles else "dots"
-    text = (
-        f"Filled {shape} are {noun}s that {subject.were} kept; empty ones {subject.were} rejected"
-    )
-    if not subject.duplicates:
-        text = f"Filled {shape} are {noun}s that {subject.were} kept"
-    elif subject.outvoted:
-        text += f" as duplicates, and a line joins each to the {noun} that it lost to"
-    elif subject.has_winners:
-        text += f", and a line joins each to the {noun} kept in its place"
-    text += "."
+    was = "would be" if subject.is_planned else "was"
+    text = f"Filled {shape} are {noun}s that {subject.were} kept."
+    if subject.duplicates:
+        text += f" Empty {shape} {subject.were} rejected"
+        if subject.outvoted:
+            text += " as duplicates. A line joins each duplicate to its winner"
+        elif subject.has_winners:
+            text += f". A line joins each to the {noun} that {was} kept instead"
+        text += "."
     if subject.outvoted:
         text += f" Crosses are {noun}s that were rejected for their votes."
     if not subject.draws_circles:
         return text
     exempt = params.between_inputs_only or params.ignore_within_filament
-    text += f" Each circle is {params.min_separation:g} Å wide, the separation"
+    text += f" Each circle is {params.min_separation:g} Å wide, which is the separation"
     invalid = subject.manifest["totals"]["invalid"] and params.invalid == "keep"
     if subject.is_tomogram:
-        return f"{text}, seen along z: circles that overlap may lie at different heights."
+        return f"{text}. The view is along z, so circles that overlap may be at different heights."
     if exempt or invalid:
         return f"{text}. {noun.capitalize()}s that were not compared may overlap."
     return f"{text}, so filled circles never touch."

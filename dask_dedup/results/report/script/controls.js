@@ -104,7 +104,7 @@ const chips = $("chips");
 if (data.pickers.length > 1 && data.pickers.length <= 8) data.pickers.forEach((name, s) =>
   chips.append(chip(name, on => { show.picker[s] = on; }, s < data.colours ? `c${s}` : "cg")));
 if (data.pickers.length > data.colours) {
-  const choice = element("select", {}, element("option", { value: -1 }, "all pickers alike"),
+  const choice = element("select", {}, element("option", { value: -1 }, "no picker highlighted"),
     ...data.pickers.map((name, s) => element("option", { value: s }, `highlight ${name}`)));
   choice.setAttribute("aria-label", "Highlight a picker");
   choice.onchange = () => { show.alone = +choice.value; draw(); showTip(); };

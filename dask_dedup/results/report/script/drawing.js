@@ -6,18 +6,18 @@ const slab = { thickness: 0, middle: NaN };
 let order = [], at = data.first, mic, sepAt = data.at, hover = -1, pin = -1;
 let view = d3.zoomIdentity, colours, W = 0, H = 0, ratio = 1, awake = false;
 
-/** The separation that is drawn: of a micrograph in a sampled window, no other one was computed. */
+/** The separation that is drawn. If only a window of the micrograph was sampled, only the run's separation was computed. */
 const drawnAt = () => mic.m.f ? data.at : sepAt;
 const keptAt = (p, i, s = drawnAt()) =>
   s === data.at ? (p.flags[i] & KEPT) !== 0 : (p.bits[i] >>> s & 1) === 1;
 /** Whether a pick that is not kept is rejected for its votes, not as a duplicate. */
 const outvotedAt = (p, i, s = drawnAt()) => data.decided && !keptAt(p, i, s) && (p.before[i] >>> s & 1) === 1;
 const kindAt = (p, i, s) => keptAt(p, i, s) ? "kept" : outvotedAt(p, i, s) ? "outvoted" : "rejected";
-/** Votes of a pick in the result, of a duplicate those of its winner. */
+/** Votes of a pick in the result. A duplicate has the votes of its winner. */
 const votesOf = (p, i) => p.votes[i] || (p.winner[i] === NONE ? 0 : p.votes[p.winner[i]]);
 const separation = () => data.separations[drawnAt()];
 
-/** Radius of a pick as a share of the whole sphere: 1 within the slab, 0 beyond its reach. */
+/** Radius of a pick in the slab, as a share of its full radius: 1 if its centre is in the slab, 0 if it is outside. */
 function cut(p, i) {
   if (!p.z || !slab.thickness) return 1;
   const beyond = Math.abs(p.z[i] - slab.middle) - slab.thickness / 2;
@@ -35,7 +35,7 @@ function readColours() {
     pickers: data.pickers.map((_, i) => value(i < data.colours ? `--p${i}` : "--pg")) };
 }
 const colour = s => show.alone < 0 ? colours.pickers[s] : s === show.alone ? colours.alone : colours.other;
-/** Drawn last, so that the picker that is shown alone is on top. */
+/** The pickers in the order of drawing. The highlighted picker is last, so it is on top. */
 const pickersInOrder = () => data.pickers.map((_, s) => s)
   .sort((a, b) => (a === show.alone) - (b === show.alone));
 
@@ -45,7 +45,7 @@ const canvas = $("canvas"), context = canvas.getContext("2d"), stage = $("stage"
 const LEAST = 3.2, MARGIN = .97;
 
 const baseScale = () => Math.min(W / mic.m.w, H / mic.m.h) * MARGIN;
-function placing() {
+function layout() {
   const base = baseScale(), k = base * view.k;
   return { k, ox: view.x + view.k * (W - base * mic.m.w) / 2,
     oy: view.y + view.k * (H - base * mic.m.h) / 2 };
@@ -64,7 +64,7 @@ function resize() {
 
 function draw(c = context, r = ratio) {
   if (!mic || !W) return;
-  const p = mic, { k, ox, oy } = placing(), R = radius(k), big = R > 6, w = p.m.w * k, h = p.m.h * k;
+  const p = mic, { k, ox, oy } = layout(), R = radius(k), big = R > 6, w = p.m.w * k, h = p.m.h * k;
   c.setTransform(r, 0, 0, r, 0, 0);
   c.fillStyle = colours.stage;
   c.fillRect(0, 0, W, H);
@@ -85,7 +85,7 @@ function draw(c = context, r = ratio) {
     if (X > -R && Y > -R && X < W + R && Y < H + R) picks.push([i, X, Y]);
   }
   if (p.filament && show.lines) drawFilaments(c, p, ox, oy, k);
-  // Rejected ones beneath, kept ones above: what survived must be plain to see where both are on one spot.
+  // Kept picks are drawn last, so that they are visible over rejected picks at the same position.
   for (const kind of ["rejected", "outvoted", "kept"]) for (const s of pickersInOrder()) {
     const kept = kind === "kept";
     c.beginPath();

@@ -60,8 +60,8 @@ function unpack(i) {
   if (m.z) p.z = Float32Array.from(take(Uint16Array), v => m.z[0] + v / STEPS * (m.z[1] - m.z[0]));
   if (data.filaments) p.filament = take(Uint16Array);
   p.picker = Uint16Array.from(p.flags, v => v & ~KEPT);
-  p.beaten = new Uint16Array(n);
-  for (const w of p.winner) if (w !== NONE) p.beaten[w]++;
+  p.rejectedBy = new Uint16Array(n);
+  for (const w of p.winner) if (w !== NONE) p.rejectedBy[w]++;
   if (m.i) {
     p.image = new Image();
     p.image.onload = () => draw();

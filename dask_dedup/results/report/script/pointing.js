@@ -37,7 +37,7 @@ function busiest() {
 /* ---- pointing at picks ---- */
 
 function nearest(px, py, reach = 14) {
-  const p = mic, { k, ox, oy } = placing();
+  const p = mic, { k, ox, oy } = layout();
   let best = -1, least = Math.max(reach, Math.min(radius(k), 40)) ** 2;
   for (let i = 0; i < p.n; i++) if (visible(p, i)) {
     const d = (ox + p.x[i] * k - px) ** 2 + (oy + p.y[i] * k - py) ** 2;
@@ -60,13 +60,13 @@ function describe(i) {
     lines.push(was === kindAt(p, i) ? `the same as ${before}` : `${before}: ${NAMES[was]}`);
   } else if (!kept && p.winner[i] !== NONE) {
     const w = p.winner[i], unit = data.unit ? ` ${data.unit}` : "";
-    lines.push(`${keptAt(p, w) ? "kept instead" : "lost to"}: ${data.pickers[p.picker[w]]} ${data.noun}, ${+p.distance[i].toPrecision(3)}${unit} away`);
+    lines.push(`${keptAt(p, w) ? "kept instead" : "winner"}: ${data.pickers[p.picker[w]]} ${data.noun}, ${+p.distance[i].toPrecision(3)}${unit} away`);
     lines.push(`${score(p.score[w])} · ${identity(w)}`);
-    if (data.voters && p.votes[w]) lines.push(`that one was ${foundBy(w)}${keptAt(p, w) ? "" : " and rejected for its votes"}`);
+    if (data.voters && p.votes[w]) lines.push(`the winner was ${foundBy(w)}${keptAt(p, w) ? "" : " and rejected for its votes"}`);
   } else if (data.winners) {
-    const n = p.beaten[i], others = `${n} other ${data.noun}${n > 1 ? "s" : ""}`;
+    const n = p.rejectedBy[i], others = `${n} other ${data.noun}${n > 1 ? "s" : ""}`;
     if (kept) lines.push(n ? `kept instead of ${others}` : "no duplicate");
-    else if (n) lines.push(`${others} lost to it`);
+    else if (n) lines.push(`${others} rejected in favour of it`);
     if (data.voters && p.votes[i]) lines.push(foundBy(i));
   }
   return lines;
@@ -82,7 +82,7 @@ function showTip() {
     return element("div", {}, swatch, element("b", {}, text));
   }));
   tip.style.display = "block";
-  const { k, ox, oy } = placing(), X = ox + mic.x[i] * k, Y = oy + mic.y[i] * k, gap = radius(k) + 10;
+  const { k, ox, oy } = layout(), X = ox + mic.x[i] * k, Y = oy + mic.y[i] * k, gap = radius(k) + 10;
   const w = tip.offsetWidth, h = tip.offsetHeight, left = X + gap + w < W ? X + gap : X - gap - w;
   tip.style.left = `${Math.max(6, Math.min(W - w - 6, left))}px`;
   tip.style.top = `${Math.max(6, Math.min(H - h - 6, Y - h / 2))}px`;
@@ -109,7 +109,7 @@ function unpin() { pin = -1; draw(); showTip(); }
 
 /** Pin the next or previous pick in the picture, row by row. */
 function step(by) {
-  const p = mic, { k, ox, oy } = placing(), all = [];
+  const p = mic, { k, ox, oy } = layout(), all = [];
   for (let i = 0; i < p.n; i++) {
     const X = ox + p.x[i] * k, Y = oy + p.y[i] * k;
     if (visible(p, i) && X > 0 && X < W && Y > 0 && Y < H) all.push(i);

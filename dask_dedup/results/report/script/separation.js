@@ -1,4 +1,4 @@
-/* ---- separation: decided beforehand, by the run's own rule, for each step of the slider ---- */
+/* ---- separation: the page has the outcome by the run's rule for each step of the slider ---- */
 
 const what = data.what, sliders = document.querySelectorAll(".slide");
 const outcome = data.planned ? "what a run would do" : "the result";
@@ -14,11 +14,11 @@ function setSeparation(i) {
   }
   $("val1").textContent = `${short(value)} Å`;
   $("slide1").disabled = !!mic.m.f;
-  $("diff1").textContent = mic.m.f ? `Only a window of this one was sampled: the picture shows ${outcome}.`
+  $("diff1").textContent = mic.m.f ? `Only a window was sampled here: the picture shows ${outcome}.`
     : same ? `The picture shows ${outcome}.` : `${change} ${data.noun}s would be kept.`;
   $("line2").replaceChildren(
     element("b", {}, `At ${short(value)} Å, ${number(kept)} ${data.noun}s ${same && !data.planned ? "were" : "would be"} kept and ${number(what.total - kept)} rejected.`),
-    ...(same ? [`${data.planned ? "" : " This is the result."} Move the slider, or press on a chart, to see what another separation would do; the picture above follows.`]
+    ...(same ? [`${data.planned ? "" : " This is the result."} Move the slider, or press on a chart, to try another separation. The picture above shows its outcome.`]
       : [` That is ${change} than ${data.planned ? `at ${short(data.separations[data.at])} Å` : "now"}. To get it, run ${data.planned ? "" : "again "}with `, element("code", {}, `${what.flag} ${short(value)}`), "."]));
   const x = `${100 * value / what.limit}%`;
   for (const line of document.querySelectorAll(".plot .what")) {

@@ -1,4 +1,4 @@
-"""The pickers against each other: who found the same particles, and whether they agree on where these are."""
+"""The section on pickers: the particles that several pickers found, and the distances between their picks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.results.report.ticks import figures
-from dask_dedup.results.report.wording import in_words, percent, votes_needed
+from dask_dedup.results.report.wording import number_as_word, percent, votes_needed
 from dask_dedup.results.summary import by_number_of_pickers
 
 if TYPE_CHECKING:
     from dask_dedup.results.report.neighbours import ClosePairs
     from dask_dedup.results.report.subject import Picker, Subject
 
-#: Rows of the table of particles found, and pickers in the matrix.
+#: Maximum numbers of rows in the table of particles found, and of pickers in the matrix.
 _ROWS, _MATRIX = 12, 8
-#: Above this number of pickers, particles are listed by how many pickers found them, not by which.
+#: Above this number of pickers, the table has a row for each number of pickers, not for each combination.
 _COMBINED = 6
-#: Pickers in a matrix whose cells have the chance level, too.
+#: The cells of the matrix have the chance level, too, for at most this number of pickers.
 _WITH_CHANCE = 4
-#: Bits of a number that stands for a combination of pickers.
+#: Bits of each integer in the mask of a combination of pickers.
 _WORD = 64
-#: Pairs of picks for a median.
+#: Least number of pairs of picks for a reliable median.
 _ENOUGH = 10
 
 
@@ -47,11 +47,13 @@ def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | No
         "rows": rows[:_ROWS],
         "most": max(row["number"] for row in rows),
         "total": total,
-        "rest": f"{len(rows) - _ROWS:,} smaller combinations hold {rest:,}." if rest else "",
+        "rest": f"{len(rows) - _ROWS:,} smaller combinations have {rest:,} particles."
+        if rest
+        else "",
         "sampled": _chance(subject, votes) if votes else _sampled(subject),
         "reach": f"{subject.vote_distance:g}",
         "matrix": _matrix(subject, pairs),
-        "lost": _lost(subject),
+        "winners": _count_by_winner(subject),
     }
 
 
@@ -79,7 +81,7 @@ def _count_sampled(subject: Subject) -> dict[str, Any]:
 
 
 def _rows(subject: Subject, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each combination of pickers, or of many pickers for each number of them."""
+    """Return a row for each combination of pickers, or for each number of pickers if there are many."""
     if len(found["pickers"]) > _COMBINED:
         return [
             {"label": label, "number": number, "kept": kept}
@@ -106,8 +108,8 @@ def _chance(subject: Subject, votes: dict[str, Any]) -> str:
     low, high = percent(min(levels)), percent(max(levels))
     share = f"{low} to {high}" if low != high else low
     return (
-        f"By chance alone {share} of the {subject.noun}s of one picker would be within {subject.vote_distance:g} Å "
-        "of one of another picker. The smaller this is, the more a vote tells."
+        f"By chance alone, {share} of the {subject.noun}s of one picker would be within {subject.vote_distance:g} Å "
+        f"of a {subject.noun} of another picker. The smaller this share is, the more reliable is a vote."
     )
 
 
@@ -116,15 +118,15 @@ def _sampled(subject: Subject) -> str:
     if whole.all():
         return text
     return (
-        f"{text} Of {subject.place}s with very many {subject.noun}s only a window is counted. At its edge, "
-        f"{subject.noun}s beyond it are not counted as found."
+        f"{text} If a {subject.image_kind} has very many {subject.noun}s, only a window of it is counted. At the edge "
+        f"of the window, {subject.noun}s outside it are not counted as found."
     )
 
 
 def found_by(subject: Subject) -> dict[tuple[int, ...], int]:
-    """Map each combination of pickers to the kept picks of the sample that exactly these found.
+    """Map each combination of pickers to the number of kept sampled picks that exactly these pickers found.
 
-    A kept pick was found by its picker and by the pickers of the picks that lost to it.
+    A kept pick was found by its picker and by the pickers of the picks rejected in favour of it.
     """
     sample, winner = subject.contents.sample, subject.winner
     words = -(-len(subject.pickers) // _WORD)
@@ -169,7 +171,7 @@ def _text(subject: Subject, found: dict[str, Any], total: int) -> str:
         text += "more than one picker"
         everyone = by_votes.get(number, 0)
         if everyone:
-            text += f", {everyone:,} of them by all {in_words(number).lower()}"
+            text += f", {everyone:,} of them by all {number_as_word(number).lower()}"
     if not subject.params.votes_decide:
         return f"{text}."
     kept = sum(entry["kept"] for entry in found["by_votes"])
@@ -184,7 +186,7 @@ def _label(pickers: list[Picker], who: list[int]) -> str:
 
 
 def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None:
-    """Return how many picks of each picker have a pick of each other one near, and how far away it is."""
+    """Return the share of each picker's picks with a near pick of another picker, and the median distances."""
     pickers = subject.pickers
     if pairs is None or pairs.reach < subject.vote_distance or len(pickers) > _MATRIX:
         return None
@@ -211,40 +213,40 @@ def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None
                 medians.append(median)
                 chance.append(median > subject.vote_distance * 0.5)
             share = percent(hits.sum() / mine.sum())
-            where = [f"{figures(median, 2)} Å"] if distance.size else []
+            details = [f"{figures(median, 2)} Å"] if distance.size else []
             if (one.number, other.number) in levels:
-                where.append(f"by chance {percent(levels[one.number, other.number])}")
-            cells.append({"share": share, "more": f"({'; '.join(where)})" if where else ""})
+                details.append(f"by chance {percent(levels[one.number, other.number])}")
+            cells.append({"share": share, "more": f"({'; '.join(details)})" if details else ""})
         rows.append({"picker": one, "cells": cells})
     return {
         "rows": rows,
-        "text": _where(len(pickers), medians, chance),
+        "text": _describe_distances(len(pickers), medians, chance),
         "has_chance": bool(levels),
-        # Without votes the table above has this sentence.
+        # Without votes, this sentence is below the table of particles found.
         "sampled": _sampled(subject) if subject.votes else "",
     }
 
 
-def _where(pickers: int, medians: list[float], chance: list[bool]) -> str:
+def _describe_distances(pickers: int, medians: list[float], chance: list[bool]) -> str:
     if not medians:
         return ""
     who = "both" if pickers == 2 else "two pickers"
     low, high = figures(min(medians), 2), figures(max(medians), 2)
     apart = f"{low} Å" if low == high else f"{low} to {high} Å"
-    text = f"Where {who} found the same particle, their picks lie {apart} apart (median{'s' if low != high else ''})"
+    text = f"If {who} found the same particle, their picks are {apart} apart (median{'s' if low != high else ''})"
     if all(chance):
         return (
-            f"{text}. That is not much closer than by chance. Make sure that the tables use the same pixel size "
-            "and the same y axis; dask-dedup inspect shows both."
+            f"{text}. These distances are not much shorter than by chance. Make sure that the tables use the same "
+            "pixel size and the same y axis; dask-dedup inspect shows both."
         )
-    return f"{text}, so the tables share one coordinate system."
+    return f"{text}, so the tables have the same coordinate system."
 
 
-def _lost(subject: Subject) -> list[dict[str, Any]]:
-    """Return how often each picker lost to each other one; exact."""
+def _count_by_winner(subject: Subject) -> list[dict[str, Any]]:
+    """Return the exact number of rejected picks of each picker, by the picker of the winner."""
     if len(subject.pickers) > _MATRIX:
         return []
     return [
         {"picker": picker, "cells": cells}
-        for picker, cells in zip(subject.pickers, subject.lost_to.tolist(), strict=True)
+        for picker, cells in zip(subject.pickers, subject.rejected_by_winner.tolist(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Duplicates in both half-sets."""
+"""The section on duplicates in both half-sets."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def halves(subject: Subject) -> dict[str, Any] | None:
     text = f"{across:,} of the {number:,} {what} ({percent(across / number)}) had their {its} in the other half-set."
     return {
         "text": text,
-        "why": "A particle in both half-sets makes the halves agree for no good reason, and the FSC resolution "
-        "look better than it is. Refine again without the rejected particles."
+        "why": "If a particle is in both half-sets, the half-sets are not independent, and the FSC resolution "
+        "looks better than it is. Refine again without the rejected particles."
         if across
         else "So the duplicates did not make the FSC resolution look better than it is.",
         "rows": [
             ("in different half-sets", across, ""),
-            ("in the same, or not known", number - across, "r"),
+            ("in the same half-set, or not known", number - across, "r"),
         ],
         "number": number,
     }

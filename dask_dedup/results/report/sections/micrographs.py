@@ -1,4 +1,4 @@
-"""The micrographs: those that are embedded, and the share rejected on each."""
+"""The section on micrographs: the embedded micrographs, and the share rejected on every micrograph."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
     from dask_dedup.results.report.viewer import Viewer
 
-#: Micrographs in the table and in a sentence, and dots in the chart.
+#: Maximum numbers of micrographs in the table or a sentence, and of dots in the chart.
 _LISTED, _MOST_DOTS = 20, 500
 
 
 def micrographs(
     subject: Subject, viewer: Viewer, named: Collection[int] = ()
 ) -> dict[str, Any] | None:
-    """Return the section on micrographs, or None if there are none. `named` are keys that the user asked for."""
+    """Return the section on micrographs, or None if there are none. `named` has keys that the user asked for."""
     contents = subject.contents
     if not contents.micrographs.size:
         return None
@@ -38,7 +38,7 @@ def micrographs(
         "notes": _notes(subject, viewer),
         "still": [],
         "plots": [],
-        "title": f"Every {subject.place}",
+        "title": f"Every {subject.image_kind}",
         "text": _text(subject, share),
         "chart": _chart(subject, share),
         "listed": _list(subject, share),
@@ -62,7 +62,7 @@ def micrographs(
 
 def _caption(subject: Subject, viewer: Viewer, *, enlarged: bool) -> str:
     shown = viewer.micrographs[viewer.first]
-    typical = f", a typical {subject.place}" if len(subject.contents.choice.keys) > 2 else ""
+    typical = f", a typical {subject.image_kind}" if len(subject.contents.choice.keys) > 2 else ""
     typical = typical if viewer.is_typical else ""
     text = f"{shown.short}{typical}: {shown.rejected:,} of its {shown.number:,} {subject.noun}s were rejected."
     if shown.is_window:
@@ -73,32 +73,32 @@ def _caption(subject: Subject, viewer: Viewer, *, enlarged: bool) -> str:
 
 
 def _notes(subject: Subject, viewer: Viewer) -> list[str]:
-    contents, place, noun = subject.contents, subject.place, subject.noun
+    contents, image_kind, noun = subject.contents, subject.image_kind, subject.noun
     notes = []
     number, total = len(viewer.micrographs), contents.micrographs.size
     if 0 < number < total:
         notes.append(
-            f"{number:,} of {total:,} {place}s are embedded: those with the largest and the smallest share "
-            "rejected, and others chosen at random."
+            f"{number:,} of {total:,} {image_kind}s are embedded: the {image_kind}s with the largest and the smallest "
+            "share rejected, and others chosen at random."
         )
     if viewer.left_out:
         names = ", ".join(viewer.left_out[:_LISTED])
         if more := viewer.left_out[_LISTED:]:
             names += f" and {len(more):,} more"
         notes.append(
-            f"Not shown although asked for: {names}. A page has at most {MOST_MICROGRAPHS} {place}s and "
+            f"Not shown although asked for: {names}. A page has at most {MOST_MICROGRAPHS} {image_kind}s and "
             f"{MOST_PICKS:,} {noun}s; ask for fewer."
         )
     windows = [each for each in viewer.micrographs if each.is_window]
     if windows:
         which = "this" if number == 1 else "a"
         notes.append(
-            f"Of {which} {place} with very many {noun}s, at most {MOST_ON_ONE:,} are shown: those in the window "
-            "with the most rejected ones."
+            f"On {which} {image_kind} with very many {noun}s, at most {MOST_ON_ONE:,} are shown: the {noun}s in "
+            f"the window with the most rejected {noun}s."
         )
     if any(not each.is_micrograph for each in viewer.micrographs) and not windows:
         notes.append(
-            f"The tables do not give the size of the {place}s, so the frame is as large as the {noun}s need."
+            f"The tables do not give the size of the {image_kind}s, so the frame is the area with {noun}s."
         )
     if viewer.images.left_out:
         notes.append(
@@ -109,20 +109,20 @@ def _notes(subject: Subject, viewer: Viewer) -> list[str]:
 
 
 def _text(subject: Subject, share: NDArray[np.float64]) -> str:
-    contents, place, noun = subject.contents, subject.place, subject.noun
+    contents, image_kind, noun = subject.contents, subject.image_kind, subject.noun
     if share.size == 1:
         name = printable(contents.name_of(int(contents.micrographs[0])), 80)
         picks, rejected = int(contents.kept[0] + contents.rejected[0]), int(contents.rejected[0])
         return f"{rejected:,} of the {picks:,} {noun}s on {name} were rejected ({percent(share[0], 1)})."
     if not share.any():
-        return f"No {place} had a duplicate."
+        return f"No {image_kind} had a duplicate."
     low, middle, high = np.percentile(share, [0, 50, 100])
     if percent(low) == percent(high):
-        return f"About {percent(middle)} of each {place}\u2019s {noun}s were rejected."
+        return f"About {percent(middle)} of each {image_kind}\u2019s {noun}s were rejected."
     return (
-        f"Between {percent(low)} and {percent(high)} of each {place}\u2019s {noun}s were rejected "
+        f"Between {percent(low)} and {percent(high)} of each {image_kind}\u2019s {noun}s were rejected "
         f"(median {percent(middle)}). "
-        "One that stands out may be worth a look."
+        f"Have a look at {image_kind}s with an unusual share."
     )
 
 
@@ -145,14 +145,14 @@ def _chart(subject: Subject, share: NDArray[np.float64]) -> Markup | None:
         for name, row in zip(_names(subject, rows), rows, strict=True)
     ]
     shown = "one dot each" if len(rows) == share.size else f"{len(rows):,} of them drawn"
-    label = f"Share rejected against number of {subject.noun}s on {share.size:,} {subject.place}s, {shown}."
+    label = f"Share rejected against number of {subject.noun}s on {share.size:,} {subject.image_kind}s, {shown}."
     return draw_chart(x, y, 190, label, marks=dots(x, y, points, titles))
 
 
 def _spread(
     keys: NDArray[np.uint64], share: NDArray[np.float64], number: NDArray[np.int64]
 ) -> list[int]:
-    """Return row numbers for the chart: all, or every n-th in order of the share with the extremes."""
+    """Return the row numbers to draw: all, or evenly spaced ones in order of share, including first and last."""
     order = np.lexsort((keys, number, share))
     if order.size > _MOST_DOTS:
         order = order[np.unique(np.linspace(0, order.size - 1, _MOST_DOTS).round().astype(int))]
@@ -178,7 +178,7 @@ def _list(subject: Subject, share: NDArray[np.float64]) -> list[dict[str, Any]]:
 
 
 def _names(subject: Subject, rows: Sequence[int]) -> list[str]:
-    """Return the short names of rows of all micrographs."""
+    """Return the short names of the micrographs with the given row numbers."""
     contents = subject.contents
     keys = contents.micrographs[list(rows)]
     return [

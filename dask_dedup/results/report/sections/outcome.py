@@ -10,7 +10,7 @@ from dask_dedup.results.report.wording import headline, rule
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
 
-#: Pickers in the table; more are one row.
+#: Maximum number of rows in the table. Further pickers share the last row.
 _LISTED = 16
 _NUMBERS = ("rows", "kept", "rejected", "outvoted")
 

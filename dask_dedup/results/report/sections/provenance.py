@@ -1,4 +1,4 @@
-"""Where the result comes from: inputs, checks, files, the command, the citation, and how it was computed."""
+"""The sections on the origin of the result: inputs, files, versions, the command and the citation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.report.subject import Subject
 
-#: Inputs and output files that are listed, and inputs in the line about micrograph names.
+#: Maximum numbers of listed inputs, of listed output files, and of inputs in the line about micrograph names.
 _INPUTS, _FILES, _NAMED = 100, 500, 20
 #: As in CITATION.cff.
 _TITLE = "dask-dedup: removal of duplicate particle picks from cryo-EM particle tables"
 _AUTHORS = "the dask-dedup developers"
-#: Parameters that pixel sizes may be from.
+#: Parameters that can set pixel sizes.
 _PIXEL_SIZES = ("coordinate_pixel_size", "micrograph_pixel_size")
 
 
@@ -65,22 +65,22 @@ def _input(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(text: str) -> str:
-    """Return where a pixel size is from. Parameters are shown as flags."""
+    """Return the source of a pixel size, with parameters as flags."""
     return "; ".join(as_flag(each) if each in _PIXEL_SIZES else each for each in text.split("; "))
 
 
 def _computed(subject: Subject) -> str:
-    """Return how the run compared the rows, in plain words."""
-    plan, noun, place = subject.manifest["plan"], subject.noun, subject.place
+    """Return sentences on how the run read and compared the rows."""
+    plan, noun, image_kind = subject.manifest["plan"], subject.noun, subject.image_kind
     text = (
-        f"{counted(plan['rows'], noun)} on {counted(plan['micrographs'], place)} "
+        f"{counted(plan['rows'], noun)} on {counted(plan['micrographs'], image_kind)} "
         f"{'was' if plan['rows'] == 1 else 'were'} read in {counted(plan['fragments'], 'part')}."
     )
     if plan["straddling_micrographs"]:
         number = plan["straddling_micrographs"]
         text += (
-            f" {counted(number, place)} {'was' if number == 1 else 'were'} spread over several parts; their "
-            "positions and scores were brought together to be compared, the rest of each row stayed where it was."
+            f" {counted(number, image_kind)} {'was' if number == 1 else 'were'} spread over several parts. Only "
+            f"the positions and scores of these {noun}s were moved, to compare them."
         )
     if not subject.has_winners:
         return text
@@ -127,9 +127,9 @@ def cite(version: str, year: str) -> str:
 
 
 def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the output files for the list in the report. Pick files of one input are one entry: their folder.
+    """Return the entries of the list of output files in the report.
 
-    Coordinate files with the picks of all inputs are one entry, too.
+    The pick files of an input are a single entry: their folder. Coordinate files of all inputs are one entry, too.
     """
     listed: list[dict[str, Any]] = []
     folders: dict[tuple[str, int | None], dict[str, Any]] = {}
@@ -155,7 +155,7 @@ def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _names(match: Mapping[str, Any]) -> str:
-    """Return how many micrographs of each input matched by name, as text; empty if they go otherwise."""
+    """Return text on the micrographs of each input that matched by name. Empty if names were not matched."""
     lines = []
     for entry in match.get("inputs", [])[:_NAMED]:
         counts = []

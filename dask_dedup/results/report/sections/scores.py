@@ -1,4 +1,4 @@
-"""The scores of kept and rejected picks."""
+"""The section on the scores of kept and rejected picks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.report.subject import Picker, Subject
 
-#: Charts, at most.
+#: Maximum number of charts.
 _PANELS = 6
-#: Medians differ clearly if they are this fraction of the interquartile range of all scores apart.
+#: Medians differ clearly if they differ by more than this fraction of the interquartile range of all scores.
 _CLEAR = 0.1
-#: The range is without this percentage at either end, which would squeeze the rest into one bar.
+#: The axis leaves out this percentage of scores at either end, because outliers would squeeze all other bars.
 _TAILS = 0.1
 
 
 def scores(subject: Subject) -> dict[str, Any] | None:
-    """Return the section on scores, or None if no input has any, or all are equal."""
+    """Return the section on scores, or None if no input has scores, or all scores are equal."""
     if not subject.run.score_names:
         return None
     sample = subject.contents.sample
@@ -126,20 +126,20 @@ def _text(subject: Subject, panels: list[dict[str, Any]]) -> str:
         worse = [panel["picker"].name for panel in panels if panel["worse_kept"]]
         if worse:
             text += (
-                f" So rejected {_listed(worse)} {noun}s tend to score better than kept ones: the best of "
-                "them were already in an earlier table."
+                f" So rejected {_listed(worse)} {noun}s tend to score better than kept ones, "
+                f"because the best {noun}s were already in an earlier table."
             )
         return text
     if subject.params.remove_entirely:
         return ""
     if subject.params.uses_standing:
         return (
-            f"Scores were compared by standing: the place of a {noun} by score among those of its table on its "
-            f"{subject.place}. So only their order within a table counts."
+            f"Scores were compared by standing: the rank of a {noun} by score within its table and "
+            f"{subject.image_kind}. So only the order of scores within a table counts."
         )
     better = all(panel["better_kept"] for panel in panels if panel["has_both"])
     if better and any(panel["has_both"] for panel in panels) and subject.params.scored:
-        return f"Kept {noun}s tend to score better than rejected ones, as the rule has it."
+        return f"Kept {noun}s tend to score better than rejected ones, as the rule demands."
     return ""
 
 

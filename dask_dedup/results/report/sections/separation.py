@@ -1,4 +1,4 @@
-"""Whether the separation suits the picks: neighbours, the gap, and what other separations would keep."""
+"""The section on the separation: the distances of neighbours, and the picks kept at other separations."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     Counts = NDArray[np.int64]
 
-#: Number of bins of a histogram, at most; fewer for few picks.
+#: Maximum number of bins of a histogram. There are fewer bins for few picks.
 _BINS = 100
-#: A separation in the gap is far from the recommended one if it is larger or smaller by more than this factor.
+#: A separation in the gap is far from the recommended separation if it is larger or smaller by more than this factor.
 _FAR = 2.0
 
 
@@ -37,23 +37,23 @@ class SeparationFigures:
     Attributes
     ----------
     picks : int
-        Picks of the sample on whole micrographs. Those in windows of micrographs are not counted.
+        Number of sampled picks on whole micrographs. Picks in windows of micrographs are not counted.
     separations : list of float
-        That the slider offers.
+        The separations of the slider.
     at : int
-        Which of them is the run's.
+        Index of the run's separation.
     kept : list of int
-        Picks kept at each.
+        Number of picks kept at each separation.
     limit : float
-        The end of the axis.
+        The end of the axis in angstrom.
     before : list of int
-        All picks by distance to the nearest other pick.
+        Histogram of all picks by distance to the nearest other pick.
     after : list of list of int
-        The same of the picks kept at each separation.
+        The same histogram of the picks kept at each separation.
     beyond : int
-        Picks without another one within the axis.
+        Number of picks without another pick within the axis.
     closest : float
-        Least distance of two kept picks; infinite if there are none within the axis.
+        Least distance between two kept picks; infinite if it is beyond the axis.
     """
 
     picks: int
@@ -111,7 +111,7 @@ def _edges(limit: float, picks: int) -> NDArray[np.float64]:
 
 
 def find_pairs(subject: Subject) -> ClosePairs | None:
-    """Find the close pairs of the sample, as far as the charts reach."""
+    """Find the pairs of sampled picks within the largest distance of the charts."""
     if not subject.draws_circles or not len(subject.contents.sample):
         return None
     reach = subject.separation * 2.5
@@ -148,7 +148,7 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
         f"{noun.capitalize()}s kept, by separation",
     ]
     handle = Markup('<circle class="handle" id="handle" r="5" cx="{}" cy="{}"/>').format(
-        x.place(chosen), curve_y.height(numbers.kept[numbers.at])
+        x.position(chosen), curve_y.height(numbers.kept[numbers.at])
     )
     before = chart.path("line", chart.steps(numbers.before, before_y), "d-before")
     after = chart.path("area", chart.steps(numbers.after[numbers.at], after_y), "d-after")
@@ -179,28 +179,28 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
 
 
 def _without_charts(subject: Subject) -> dict[str, Any] | None:
-    """Return the section if the sample has only windows of micrographs, of which no other separation was computed."""
+    """Return the section for a sample of windows. Other separations are computed only for whole micrographs."""
     choice, measured = subject.contents.choice, recorded_spacing(subject.manifest)
     if not subject.draws_circles or measured is None or not choice.keys.size or choice.whole.any():
         return None
     return {
         "title": f"Is {subject.separation:g} Å the right separation?",
-        "text": f"{verdict(subject, measured[0])} This was measured in a window of each {subject.place} of the "
-        f"sample. There is no chart of other separations, because each {subject.place} has very many "
+        "text": f"{verdict(subject, measured[0])} This was measured in a window of each {subject.image_kind} of the "
+        f"sample. There is no chart of other separations, because each {subject.image_kind} has very many "
         f"{subject.noun}s.",
         "panels": [],
     }
 
 
 def verdict(subject: Subject, spacing: Spacing | None) -> str:
-    """Return an answer to whether the separation is right, with the reason."""
+    """Return sentences on whether the separation is right, with the reason."""
     noun, chosen = subject.noun, subject.separation
     if spacing is None:
         curve = " and by the curve" if subject.analysis else ""
         return (
             f"There is no clear gap between duplicates and real neighbours, or there are too few {noun}s to show "
-            f"one. Judge by the {subject.place}s{curve}. The particle\u2019s own diameter is a good upper "
-            "limit."
+            f"one. Judge by the pictures of the {subject.image_kind}s{curve}. The diameter of the particle is a good "
+            "upper limit."
         )
     fit = judge_separation(spacing, subject.params)
     far = f"the nearest real neighbours begin at about {figures(spacing.neighbours_begin, 3)} Å"
@@ -208,25 +208,25 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
     if end:
         found = f"Duplicates are up to about {figures(end, 2)} Å apart, and {far}."
     elif subject.duplicates and fit is Fit.RIGHT:
-        found = f"Apart from {noun}s in one place, hardly any are close to each other, and {far}."
+        found = f"Except for {noun}s at the same position, hardly any are close to each other, and {far}."
     else:
         found = f"There are few duplicates, and {far}."
     best = better = ""
     if spacing.recommended is not None:
         best = f" The fewest pairs are about {spacing.recommended:g} Å apart"
-        best, better = f"{best}.", f"{best}; that is a better choice."
+        best, better = f"{best}.", f"{best}, so that is a better choice."
     if fit is Fit.RIGHT:
         if not end:
             return f"It does no harm. {found}"
         number = spacing.recommended
         if number is not None and not number / _FAR <= chosen <= number * _FAR:
             return (
-                f"It looks right. {found} {chosen:g} Å falls in the gap between. {number:g} Å is farther from "
-                "both, because the fewest pairs are about there, so it is the safer choice."
+                f"It looks right. {found} {chosen:g} Å is in the gap between them. {number:g} Å is "
+                "the safer choice, because the fewest pairs are about that far apart."
             )
         return (
-            f"It looks right. {found} {chosen:g} Å falls in the gap between, so it removes duplicates without "
-            f"touching neighbours.{best}"
+            f"It looks right. {found} {chosen:g} Å is in the gap between them, so duplicates are rejected, and "
+            f"neighbours are not.{best}"
         )
     if fit is Fit.SMALL:
         return f"It looks too small: duplicates are left. {found}{better}"
@@ -235,7 +235,9 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
         made = "would make" if subject.is_planned else "made"
         return f"It {made} no difference, because nothing {was} rejected. {found}"
     if fit is Fit.EXEMPT:
-        return f"Judge by the {subject.place}s. {found} {_not_compared(subject)}"
+        return (
+            f"Judge by the pictures of the {subject.image_kind}s. {found} {_not_compared(subject)}"
+        )
     return f"It looks too large: real neighbours {subject.were} rejected as duplicates. {found}{better}"
 
 
@@ -247,8 +249,8 @@ def _not_compared(subject: Subject) -> str:
         *(["of one filament"] if params.ignore_within_filament else []),
     ]
     return (
-        f"{subject.noun.capitalize()}s {' or '.join(same)} were not compared, so neighbours among these were not "
-        "rejected for being close to each other."
+        f"{subject.noun.capitalize()}s {' or '.join(same)} were not compared, so close neighbours among these were "
+        "not rejected."
     )
 
 

@@ -1,4 +1,4 @@
-"""The settings of the run: first those that were changed, then all."""
+"""The section on the settings of the run: first the changed settings, then all."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from dask_dedup.results.command import RUN_DEFAULTS, as_flag
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
 
-#: What each parameter means, of a run on picks.
+#: The meaning of each parameter, for a run on picks.
 _MEANINGS = {
     "min_separation": "picks at most this far apart are one particle",
     "columns": "columns that hold positions and scores",
     "micrograph_pixel_size": "Å per pixel of the micrographs",
-    "coordinate_pixel_size": "Å per pixel of the coordinates, whatever the tables say",
+    "coordinate_pixel_size": "Å per pixel of the coordinates, in place of the values in the tables",
     "particle_pixel_size": "Å per pixel of the particle images, for shifts",
     "shift_key": "alignment shifts that move the centres",
     "score_field": "decides which pick of a group is kept",
     "min_score": "picks with a worse score are rejected beforehand",
-    "score_scale": "scores as stored, or places by score within a table and micrograph",
+    "score_scale": "scores as stored, or ranks by score within a table and micrograph",
     "votes": "count the pickers that found each particle",
     "min_votes": "keep particles that at least this many pickers found",
     "found_by": "keep particles that these pickers found",
     "not_found_by": "keep particles that these pickers did not find",
-    "vote_distance": "how far a pick may be from the particle it votes for",
-    "relax_unseen": "where fewer pickers have picks, their votes are enough",
+    "vote_distance": "largest distance from a pick to the particle it votes for",
+    "relax_unseen": "if fewer pickers have picks on a micrograph, the votes of all these are enough",
     "remove_entirely": "reject every pick that has a duplicate",
     "seed": "chooses between equal scores",
-    "prefer_input_order": "the table listed first wins, whatever the scores",
+    "prefer_input_order": "picks of the table listed first are kept, whatever their scores",
     "between_inputs_only": "picks of one table are never duplicates of each other",
     "ignore_within_filament": "picks of one filament are never duplicates of each other",
-    "undo_symmetry_expansion": "copies of one particle are the duplicates",
-    "match_micrographs": "how micrographs of several tables are matched",
+    "undo_symmetry_expansion": "symmetry copies of one particle are duplicates",
+    "match_micrographs": "method to match the micrographs of several tables",
     "rename_micrographs": "changes to micrograph names before they are matched",
     "micrograph_map": "old and new names of micrographs",
-    "group_by": "columns whose values keep micrographs apart",
-    "flip_y": "tables whose y axis runs the other way",
-    "micrograph_height": "pixels along y, to flip it",
-    "invalid": "rows without a position or micrograph",
+    "group_by": "columns that distinguish micrographs with the same name",
+    "flip_y": "tables with an inverted y axis",
+    "micrograph_height": "pixels of a micrograph along y, to invert the y axis",
+    "invalid": "treatment of rows without a position or micrograph",
     "micrographs": "table of pixel sizes and shapes",
     "output_format": "format of the tables written",
-    "compression": "of the Parquet files written",
+    "compression": "compression of the Parquet files written",
     "duplicates_only": "list the duplicates, but write no particles",
 }
 

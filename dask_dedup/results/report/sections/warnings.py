@@ -1,4 +1,4 @@
-"""What to check before the result is used."""
+"""The warnings: things to check before the result is used."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dask_dedup.results.report.wording import by_row_order, sentence
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
 
-#: How the warning of a run about scores on different scales begins.
+#: The beginning of a run's warning about scores on different scales.
 _SCALES = "the inputs' scores are on different scales"
-#: Pickers whose scores are listed.
+#: The scores of at most this number of pickers are listed.
 _LISTED = 6
 
 
@@ -46,7 +46,7 @@ def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
         run = "run " if not ranges else ""
         ranges.append(f"{panel['picker'].name} scores {run}from {low} to {high}")
     text = f"{', '.join(ranges)}."
-    won = _who_won(subject)
+    won = _describe_winner(subject)
     if won:
         text += f" {won}"
     advice = (
@@ -61,19 +61,23 @@ def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _who_won(subject: Subject) -> str:
-    """Return how often the picker that won most often won against the others."""
-    lost = subject.lost_to.copy()
-    np.fill_diagonal(lost, 0)
-    won, met = lost.sum(axis=0), lost.sum(axis=0) + lost.sum(axis=1)
-    if not met.any():
+def _describe_winner(subject: Subject) -> str:
+    """Return a sentence on the picker with the largest share of winners among duplicates of other pickers."""
+    rejected = subject.rejected_by_winner.copy()
+    np.fill_diagonal(rejected, 0)
+    won, pairs = rejected.sum(axis=0), rejected.sum(axis=0) + rejected.sum(axis=1)
+    if not pairs.any():
         return ""
-    share = won / np.maximum(met, 1)
+    share = won / np.maximum(pairs, 1)
     best = int(np.argmax(share))
     times = (
-        f"all {met[best]:,} times"
-        if won[best] == met[best]
-        else f"{won[best]:,} of {met[best]:,} times"
+        f"all {pairs[best]:,} times"
+        if won[best] == pairs[best]
+        else f"{won[best]:,} of {pairs[best]:,} times"
     )
-    who = "the two" if len(subject.pickers) == 2 else "it and another picker"
-    return f"Where {who} met, {subject.pickers[best].name} won {times}, perhaps only because its numbers are larger."
+    name, noun = subject.pickers[best].name, subject.noun
+    who = "both pickers" if len(subject.pickers) == 2 else f"{name} and another picker"
+    return (
+        f"If {who} had a {noun} of the same particle, {name} won {times}. Perhaps this is only because its scores "
+        "are larger."
+    )
