@@ -130,7 +130,7 @@ def test_another_input_still_needs_its_own(cli, project, picks, tmp_path):
     inputs = [picks / "cryolo/STAR", project / "AutoPick/job010"]
     outcome = cli("run", *inputs, "-o", tmp_path / "out", "--min-separation", 80)
     assert outcome.exit_code == 2
-    way = f"Pass --micrographs {project / MICROGRAPHS}, which another input names, or"
+    way = f"Pass --micrographs {project / MICROGRAPHS}, which another input uses, or"
     assert f"{inputs[0]}: no micrograph pixel size. {way}" in outcome.stderr
     assert "or --micrograph-pixel-size" in outcome.stderr
     alone = cli("run", inputs[0], "-o", tmp_path / "out", "--min-separation", 80)
@@ -154,9 +154,7 @@ def test_micrographs_that_cannot_be_read(project, tmp_path):
     (project / MICROGRAPHS).write_text(
         "data_micrographs\n\nloop_\n_rlnMicrographName #1\na.mrc b\n"
     )
-    with pytest.raises(
-        InputError, match="cannot read the micrographs that its job names: "
-    ) as caught:
+    with pytest.raises(InputError, match="cannot read the micrographs of its job: ") as caught:
         run(project / "AutoPick/job010", tmp_path / "out", **OPTIONS)
     assert str(caught.value).endswith("Pass micrographs or micrograph_pixel_size.")
     options = {"micrograph_pixel_size": 1.77, **OPTIONS}

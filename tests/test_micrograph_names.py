@@ -264,7 +264,7 @@ class TestMicrographsMissingFromTheTable:
         known = self.table(tmp_path, lambda n: f"X{n}.mrc")
         with pytest.raises(InputError) as caught:
             run(source, tmp_path / "out", micrographs=known, **PARAMS)
-        assert "names such as X0_odd_frames_avg.mrc, those of the table such as X0.mrc" in str(
+        assert "names such as X0_odd_frames_avg.mrc, but the table has names such as X0.mrc" in str(
             caught.value
         )
         assert "pass rename_micrographs or micrograph_map" in str(caught.value)

@@ -126,7 +126,7 @@ class TestMessages:
             "100% and 100% have a partner"
         ) in text
         assert (
-            f"{corner}: positions differ from those of {centre} by a constant offset. They may be "
+            f"{corner}: positions differ from the positions of {centre} by a constant offset. They may be "
             "corners of boxes of about 200 px = 354 A instead of centres. Add (100, 100) px = (177, 177) A "
             "to each position, and inspect again."
         ) in text

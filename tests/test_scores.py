@@ -94,7 +94,7 @@ def test_the_command_line_warns_with_the_flag_and_the_usable_columns(write, cli)
     outcome = cli("run", *paths, "-o", "out")
     assert outcome.exit_code == 0, outcome.stderr
     assert "has no score ncc_score (but rlnLCCmax:higher)" in outcome.stderr
-    assert "Consider --prefer-input-order, or name its score with --score-field" in outcome.stderr
+    assert "Consider --prefer-input-order, or select its score with --score-field" in outcome.stderr
     seen = cli("inspect", *paths)
     assert "b.parquet: has no score ncc_score" in seen.stdout + seen.stderr
 
@@ -104,7 +104,7 @@ def test_the_command_line_warns_with_the_flag_and_the_usable_columns(write, cli)
     [
         (0.0, "its particles rank below the particles of"),
         (1.0, "its particles rank above the particles of"),
-        (0.5, "they cannot be compared with those of"),
+        (0.5, "they cannot be compared with the scores of"),
     ],
 )
 def test_an_input_with_one_score_for_all_is_named(write, value, verdict):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NO_ROW_ID = np.uint64(0xFFFFFFFFFFFFFFFF)
 #: Number of equal bins for the fraction of rejected picks of a micrograph.
 FRACTION_BINS = 20
-#: Number of micrographs in the list of those with the most picks.
+#: Number of micrographs in the list of micrographs with the most picks.
 DENSEST = 10
 
 

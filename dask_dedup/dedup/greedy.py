@@ -30,7 +30,7 @@ NO_WINNER = -1
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Decision about each of n particles: whether it is rejected, by which winner, and at what distance.
+    """Decision about each of n particles: whether it is rejected, its winner, and the distance to the winner.
 
     Attributes
     ----------

@@ -117,7 +117,9 @@ def sweep_pairs(
 
 
 def _rows_within(x: Floats, y: Floats, reach: float) -> Iterator[tuple[Indices, int]]:
-    """Yield the rows within reach of their next row, then of their second next row, and so on. `x` is sorted.
+    """Yield the rows within reach of the next row, then the rows within reach of the row after that, and so on.
+
+    `x` must be sorted.
 
     Yields
     ------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-#: Parameters with names of pickers, or with inputs in place of their pickers.
+#: Parameters with pickers, given by their names or by the paths of inputs.
 NAMED_PICKERS = ("found_by", "not_found_by")
 
 

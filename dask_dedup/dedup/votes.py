@@ -219,7 +219,7 @@ def count_votes(
     params: DedupParams,
     voting: Voting,
 ) -> CountedVotes:
-    """Count the votes of each representative, and choose those that are kept.
+    """Count the votes of each representative, and choose the representatives that are kept.
 
     Parameters
     ----------

@@ -66,7 +66,9 @@ def _describe_offset(offset: Sequence[float], one: InspectedInput, other: Inspec
     if missing[0] < 0:  # a corner of a box has the smaller coordinates
         wrong, right, missing = (other, one, -missing)
     by = format_offset(missing.tolist(), one)
-    text = f"{wrong.path}: positions differ from those of {right.path} by a constant offset. "
+    text = (
+        f"{wrong.path}: positions differ from the positions of {right.path} by a constant offset. "
+    )
     x, y = missing[:2]
     pixel = one.pixel_size[0] if one.unit != "px" and one.pixel_size else 1.0
     if x + y >= _SMALLEST_BOX * pixel and abs(x - y) <= _HALF_BOX * x:
@@ -101,7 +103,7 @@ def advise(
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Choose the inputs whose y axis to flip so that all agree. Return {input number: micrograph height}.
+    """Choose the inputs with y axes to flip, so that y runs the same way in all inputs. Return {input number: height}.
 
     The fewest inputs are chosen. In a tie, inputs that need no height are preferred, then later inputs.
     """

@@ -39,7 +39,7 @@ def find_offset(one: Centres, other: Centres, radius: float) -> OffsetTest | Non
     Returns
     -------
     OffsetTest or None
-        None if a moved input does not clearly have more partners, or much closer partners.
+        None unless the offset clearly gives the picks more partners, or much closer partners.
     """
     offset = _most_frequent_difference(one, other, radius)
     if offset is None or np.hypot.reduce(offset) < _LEAST * radius:

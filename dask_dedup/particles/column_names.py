@@ -39,7 +39,7 @@ class ImageColumns(NamedTuple):
 class Program:
     """Column names that CryoSPARC or RELION uses for each role, the preferred name first.
 
-    ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
+    ``{group}`` is a placeholder for the alignments with the applied shift: alignments3D or alignments2D.
     """
 
     convention: str
@@ -150,12 +150,12 @@ OTHER_SCORES = {
 
 #: For columns of tables without positions: a description of such a table, and the files to pass instead.
 WITHOUT_POSITIONS = {
-    "rlnMicrographCoordinates": "it is a list of coordinate files. Pass the files that it names, "
+    "rlnMicrographCoordinates": "it is a list of coordinate files. Pass the files in this list, "
     "such as mic1_autopick.star.",
     "rlnTomoImportParticleFile": "it is a list of particle files for RELION's import. Pass the files "
-    "that it names.",
-    "rlnTomoParticlesFile": "it is an optimisation set. Pass the file that its rlnTomoParticlesFile "
-    "names.",
+    "in this list.",
+    "rlnTomoParticlesFile": "it is an optimisation set. Pass the file in its field "
+    "rlnTomoParticlesFile.",
     **dict.fromkeys(
         ("rlnTomoTiltSeriesStarFile", "rlnTomoSizeX"),
         "it is a list of tomograms. Pass a particles.star, and this list with "

@@ -83,5 +83,5 @@ def _for_groups(
 def _one_input_error(name: str, given: object, other: object, group: GroupedInput) -> InputError:
     return InputError(
         f"{parameter(name)} has a value for {given} that {other} lacks, but both are files of one input, "
-        f"{group.path}. Pass it for {group.path}, or name the folders in place of the files."
+        f"{group.path}. Pass it for {group.path}, or pass the folders in place of the files."
     )

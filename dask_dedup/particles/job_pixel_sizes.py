@@ -68,7 +68,7 @@ def pixel_sizes_of_jobs(
             sizes = _read_sizes(named.path)
         except InputError as error:
             raise InputError(
-                f"{table.path}: cannot read the micrographs that its job names: {error.raw.removesuffix('.')}. "
+                f"{table.path}: cannot read the micrographs of its job: {error.raw.removesuffix('.')}. "
                 f"Pass {parameter('micrographs')} or {parameter('micrograph_pixel_size')}."
             ) from error
         if not sizes.size:

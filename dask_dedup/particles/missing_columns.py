@@ -35,7 +35,7 @@ def explain_no_micrograph(table: str, columns: str) -> str:
 
 
 def in_passthrough(present: set[str], table: str) -> str:
-    """Return advice for a CryoSPARC table whose missing columns may be in another file, or an empty text."""
+    """Return advice on missing columns of a CryoSPARC table that may be in another file, or an empty text."""
     if "uid" in present and table.endswith(".cs"):
         return " If they are in a passthrough file, pass the job's .csg file, which joins the two."
     return ""

@@ -84,7 +84,7 @@ def make_voting(
     if len(names) < 2:
         raise InputError(
             f"{parameter(params.votes_parameter)} needs several pickers, but {names[0]} is the only one. "
-            "Add the picks of another one, or give the inputs different names."
+            "Add the picks of another picker, or give the inputs different names."
         )
     number = {name: n for n, name in enumerate(names)}
     of_path = {as_input(path): name or path for path, name in [*pickers, *left_out.items()]}

@@ -49,7 +49,7 @@ COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED, OWN
 
 
 class UnclearRows(NamedTuple):
-    """Rows whose coordinates can be in pixels of the micrograph or of the exported image."""
+    """Rows with coordinates in pixels of either the micrograph or the exported image (it is unclear which)."""
 
     rows: int
     #: Number of the first such row in the fragment, and the pixel sizes of its micrograph and image, angstrom.
@@ -146,7 +146,7 @@ def _texts(columns: Columns, name: str) -> tuple[NDArray[np.intp], pa.Array]:
 def _matches(
     columns: Columns, name: str, test: Callable[[pa.Array, str], pa.Array], pattern: str
 ) -> Mask:
-    """Return an (n,) mask of the rows whose text passes the Arrow function `test`."""
+    """Return an (n,) mask of the rows with a text that passes the Arrow function `test`."""
     codes, texts = _texts(columns, name)
     passed = test(texts, pattern).fill_null(fill_value=False)
     return np.asarray(to_numpy(passed)[codes])

@@ -182,7 +182,7 @@ class SampleChoice:
         return np.asarray(np.isinf(self.windows[:, 0]))
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
-        """Return the row number in `keys` of each micrograph key, -1 for those not in the sample."""
+        """Return the index in the sample of each micrograph key, or -1 for keys that are not in the sample."""
         found = np.full(keys.size, -1, dtype=np.intp)
         if not self.keys.size:
             return found

@@ -134,7 +134,7 @@ def _median_step(number: NDArray[np.intp], step: Floats, same_tube: Mask, tubes:
 
 
 def find_restarts(parts: Sequence[Tubes]) -> list[tuple[int, int]]:
-    """Return (micrograph, label) of the tubes whose tracks restart, given the tubes of all fragments."""
+    """Return the tubes with tracks that restart as (micrograph, label), given the tubes of all fragments."""
     tubes = Tubes.concatenate(parts)
     order, number = _by_tube(tubes.micrograph, tubes.label, tubes.first)
     tubes = tubes.take(order)

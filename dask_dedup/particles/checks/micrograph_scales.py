@@ -80,7 +80,7 @@ def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
 
 
 def _find_conflict(summaries: Sequence[ScanSummary], which: slice) -> _Conflict | None:
-    """Find micrographs whose values in the columns `which` differ by more than the tolerance."""
+    """Find micrographs with values in the columns `which` that differ by more than the tolerance."""
     known = [(summary, summary.scales) for summary in summaries if summary.scales is not None]
     if not known:
         return None

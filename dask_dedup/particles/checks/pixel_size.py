@@ -95,7 +95,7 @@ def no_pixel_size(
     if not columns:
         way = f"{parameter('micrographs')}, such as RELION's micrographs_ctf.star,"
         if known:
-            way = f"{parameter('micrographs', known)}, which another input names,"
+            way = f"{parameter('micrographs', known)}, which another input uses,"
         return InputError(
             f"{table}: no micrograph pixel size. Pass {way} or {parameter('micrograph_pixel_size')}."
         )

@@ -84,11 +84,11 @@ def check_min_scores(
     for table, has_score in zip(tables, scored, strict=True):
         if not has_score and params.names_input("min_score", table):
             raise InputError(
-                f"{table}: has no score for {parameter('min_score')}. Name its score with "
+                f"{table}: has no score for {parameter('min_score')}. Select its score with "
                 f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
             )
     if params.min_score and not any(scored):
         raise InputError(
-            f"{parameter('min_score')} needs a score, but no input has one. Name it with "
+            f"{parameter('min_score')} needs a score, but no input has one. Select it with "
             f"{parameter('score_field')}."
         )

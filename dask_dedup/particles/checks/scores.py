@@ -45,7 +45,7 @@ def check_limits(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         path = (named or without)[0].path
         raise InputError(
             f"{path}: no particle has a score, so {parameter('min_score')} cannot apply. Leave it out"
-            f"{' for this input' if named else ''}, or name another score with {parameter('score_field')}."
+            f"{' for this input' if named else ''}, or select another score with {parameter('score_field')}."
         )
 
 
@@ -129,10 +129,10 @@ def _outcome(inputs: Inputs, verdict: str) -> str:
     effect = (
         f"its particles rank {verdict} the particles of"
         if verdict
-        else "they cannot be compared with those of"
+        else "they cannot be compared with the scores of"
     )
     return (
-        f", so {effect} an input with scores. Consider {parameter('prefer_input_order')}, or name "
+        f", so {effect} an input with scores. Consider {parameter('prefer_input_order')}, or select "
         f"its score with {parameter('score_field')}."
     )
 

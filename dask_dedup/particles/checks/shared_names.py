@@ -376,6 +376,6 @@ def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
     if not absent:  # another group
         return ""
     return (
-        f" The missing micrographs have names such as {absent[0]}, those of the table such as "
+        f" The missing micrographs have names such as {absent[0]}, but the table has names such as "
         f"{table.example}: if these differ only in form, pass {_advice_on_names(inputs)}."
     )

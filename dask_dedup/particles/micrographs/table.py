@@ -54,7 +54,7 @@ class MicrographTable:
     example: str = ""
 
     def find(self, micrographs: RowMicrographs) -> NDArray[np.intp]:
-        """Return the table row of each micrograph, -1 for those not in the table."""
+        """Return the table row of each micrograph, or -1 for micrographs that are not in the table."""
         return find_sorted(self.keys, micrographs.keys_within(self.groups))
 
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
