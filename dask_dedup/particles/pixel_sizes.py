@@ -153,7 +153,7 @@ def _matches(
 
 
 def _size_in_name(columns: Columns, name: str) -> Floats:
-    """Return the pixel size in each image name, (n,) float64. NaN where the name is not Warp's."""
+    """Return the pixel size in each image name, (n,) float64. NaN for names in other forms than Warp's."""
     codes, texts = _texts(columns, name)
     size = pc.struct_field(pc.extract_regex(texts, _WARP_IMAGE), "size")
     return np.asarray(to_numpy(size.cast(pa.float64())), dtype=np.float64)[codes]

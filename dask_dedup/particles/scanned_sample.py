@@ -78,7 +78,7 @@ def scan_sample(
     mask = np.zeros(rows.num_rows, dtype=bool)
     mask[first] = True
     micrographs = sampled_micrographs(found, rows, roles, table, mask, row)
-    if roles.shape and np.isnan(micrographs.width).any():  # perhaps another row has the size
+    if roles.shape and np.isnan(micrographs.width).any():  # another row may have the size
         micrographs = sampled_micrographs(found, rows, roles, table, likely, row)
     at = np.flatnonzero(likely)
     at = at[likely_sampled(found.picks.micrograph[at], total_rows)]

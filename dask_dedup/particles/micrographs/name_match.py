@@ -137,7 +137,7 @@ def match_names(
 
 
 def _read_names(table: ParticleTable, roles: ColumnRoles) -> Names:
-    """Return the names of an input. Names from pick files are known since the files were opened."""
+    """Return the names of an input. Names from pick files were read when the files were opened."""
     names: Iterable[Name] = ()
     known = names_of_files(table)
     if known is not None:
