@@ -22,7 +22,7 @@ class Comparison:
     files, bytes : int
         Number and size of the files of the first result.
     differing : list of str
-        Paths of files with other bytes, or in one result only.
+        Paths of files with different bytes, or only in one of the results.
     """
 
     files: int

@@ -140,7 +140,7 @@ class FinishedRun:
         return folder / token if token else folder
 
     def open_output(self, path: Path, source: int) -> ParticleTable:
-        """Open a table of the result, which has rows of the input `source`."""
+        """Open a table of the result with rows of the input `source`."""
         given = self.params.columns_of(self.manifest["inputs"][source]["path"])
         # In Parquet files the columns have other names.
         columns = {} if path.suffix == ".parquet" else given

@@ -124,7 +124,7 @@ def _parts(run: FinishedRun, tables: Sequence[ParticleTable]) -> Iterator[_Part]
 
 
 def _frame_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with text instead of categories, which differ between partitions."""
+    """Return the schema with text instead of categories. Categories differ between partitions."""
 
     def decoded(kind: pa.DataType) -> pa.DataType:
         return without_views(kind.value_type if pa.types.is_dictionary(kind) else kind)

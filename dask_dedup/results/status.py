@@ -149,7 +149,7 @@ def status(output: str | Path) -> Status:
     Raises
     ------
     InputError
-        If the folder holds no run.
+        If there is no run in the folder.
     """
     check_access([output])
     store = open_store(output)
@@ -201,7 +201,7 @@ def clean(output: str | Path) -> list[str]:
             if store.staged_manifest(folder) is not None:
                 command = _attempt(store, folder, overwrite=False).command
                 raise InputError(
-                    f"{folder}: holds a part of a result whose commit was interrupted. "
+                    f"{folder}: contains files of an interrupted commit. "
                     f"Finish it first: {command or _SAME_COMMAND}"
                 )
             store.discard(folder)

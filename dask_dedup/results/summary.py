@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report_line(page: Path) -> str:
-    """Return the line that names the report."""
+    """Return the line with the path of the report."""
     return printable(f"report: {page}")
 
 
@@ -81,7 +81,7 @@ def _found_by(votes: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def by_number_of_pickers(by_votes: Sequence[dict[str, int]]) -> list[tuple[str, int, int]]:
-    """Return, for each number of pickers, how many particles this many pickers found, and how many of these are kept.
+    """Return a row for each number of pickers: the particles that this many pickers found, and the kept ones.
 
     Numbers without particles are left out. Large numbers share one row.
     """

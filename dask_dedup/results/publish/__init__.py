@@ -52,7 +52,7 @@ class Publication:
     files, rows : int
         The table's files and rows of this run.
     placed : str
-        How the files came into the table's folder: "written", "linked", "copied by the store" or
+        The way in which the files were put into the table's folder: "written", "linked", "copied by the store" or
         "copied".
     decimals : list of str
         Columns of unsigned 64-bit integers, which are decimals in the table.

@@ -36,7 +36,7 @@ DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES, "votes
 RUN, INPUT = "run", "input_name"
 #: This many digits of the run id are in the table.
 _RUN_DIGITS = 12
-#: Advice if a partition column has another type in a table. Whole numbers become text, but text not numbers.
+#: Advice if a partition column has another type in a table. Whole numbers can become text, but not the reverse.
 _KEY_ADVICE = "use another table, and first publish a run with text in this column there. Whole numbers fit text."
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: Characters that every reader and file system accepts unchanged in the name of a folder.
@@ -106,7 +106,7 @@ class Dataset:
 
     @property
     def partition_fields(self) -> list[pa.Field]:
-        """The partition columns of the table, which have one value per file: the constants and the keys."""
+        """The partition columns of the table: the constants and the keys. Each has one value per file."""
         constants = [pa.field(name, pa.string()) for name in self.constants]
         return [*constants, *lake_columns(self.keys).schema]
 
@@ -195,7 +195,7 @@ class Dataset:
         return {name: values[name] for name in self.tags} == self.tags and folder in self.folders
 
     def runs_replaced(self, contents: Sequence[Mapping[str, str | None]], mode: str) -> list[str]:
-        """Return the other runs of a table whose files publishing in this mode removes, sorted."""
+        """Return the other runs with files that publishing in this mode removes from a table, sorted."""
         runs = {str(values[RUN]) for values in contents if self.replaces(values, mode)}
         return sorted(runs - {str(self.files[0].values[RUN])})
 
@@ -227,10 +227,10 @@ class Dataset:
         return sum(values[RUN] == self.files[0].values[RUN] for values in contents)
 
     def is_in(self, contents: Sequence[Mapping[str, str | None]], mode: str, target: str) -> bool:
-        """Return whether a table already holds this run, and no other run that it would replace.
+        """Return whether a table already has this run, and no other run that publishing would replace.
 
         `contents` has the values of the partition columns of each file in the table `target`. Raise `InputError` if
-        the table holds this run with other tags, unless the mode is "replace".
+        the table has this run with other tags, unless the mode is "replace".
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
         other = next(

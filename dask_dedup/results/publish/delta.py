@@ -217,14 +217,14 @@ class DeltaLakeTable:
             if len(values) > 1 and "" in values:
                 raise InputError(
                     f"{self.name}: a Delta table cannot replace the partition without a value of {name} together "
-                    "with others. Run and publish it by itself."
+                    "with others. Run and publish this partition alone."
                 )
         if len(found) > len(replaced):
             other = next(each for each in found if each not in replaced)
             names = ", ".join(f"{name}={other[name]}" for name in self.dataset.keys.names)
             raise InputError(
                 f"{self.name}: a Delta table cannot replace the partitions of this run without also replacing "
-                f"{names}, which are not in this run. Run and publish each {self.dataset.keys.names[0]} by itself."
+                f"{names}, which are not in this run. Run and publish each {self.dataset.keys.names[0]} alone."
             )
         return filters
 

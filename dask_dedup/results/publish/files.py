@@ -117,7 +117,7 @@ def remove_files(files: Sequence[TableFile]) -> None:
 
 
 def describe_files(files: Sequence[TableFile]) -> str:
-    """Return how files were made, such as "linked" or "1 copied, 2 linked"."""
+    """Return text on the way in which files were made, such as "linked" or "1 copied, 2 linked"."""
     counts = Counter(file.how for file in files)
     if len(counts) == 1:
         return next(iter(counts))

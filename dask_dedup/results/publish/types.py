@@ -55,7 +55,7 @@ class LakeColumns:
 
 
 def check_distinct(columns: Iterable[str], table: str) -> None:
-    """Raise `InputError` if two names of columns differ only by case, which Delta does not distinguish."""
+    """Raise `InputError` if two names of columns differ only by case. Delta does not distinguish case."""
     known: dict[str, str] = {}
     for name in columns:
         other = known.setdefault(name.lower(), name)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.publish.dataset import Dataset, DatasetFile
 
-#: Intended bytes of a file. If there are several, each has 2/3 to 4/3 of this, as their number is whole.
+#: Intended bytes of a file. Several files have 2/3 to 4/3 of this each, as the number of files is whole.
 FILE_BYTES = 128 * 2**20
 #: Files written at once. Each takes the memory of about two row groups.
 _THREADS = 4

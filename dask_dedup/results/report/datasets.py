@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     Keys = NDArray[np.uint64]
     #: Returns a mask of the picks to sample, from their micrographs, x and y.
     Choose = Callable[[Keys, Floats, Floats], Bools]
-    #: Returns a mask of the picks whose micrographs are described.
+    #: Returns a mask of the picks with micrographs to describe.
     Describe = Callable[[Keys], Bools]
 
 #: Maximum number of threads that read.
@@ -236,5 +236,5 @@ def _count_by_row_order(read: Sequence[_Read]) -> int:
         return int(ties.size)
     order = np.argsort(kept_rows)
     at = order[np.searchsorted(kept_rows[order], winners).clip(max=kept_rows.size - 1)]
-    # Winners of inputs with uids are not listed: their uids were compared before.
+    # Winners from inputs with uids are not in `kept_rows`, because the uids were compared before.
     return int(np.count_nonzero((kept_rows[at] != winners) | (uids[at] == ties)))

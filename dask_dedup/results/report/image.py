@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SIDE, QUALITY = 512, 60
 #: Limits of a page: images, their pixels in all before they are made smaller, and their characters in base64.
 MOST_IMAGES, MOST_PIXELS, MOST_CHARACTERS = 12, 400_000_000, 1_100_000
-#: Percentiles of the smaller image that are drawn black and white.
+#: Percentiles of the smaller image that are drawn as black and as white.
 CONTRAST = (2.0, 98.0)
 #: Bytes of an image that are read at a time.
 _STRIP_BYTES = 8 * 2**20

@@ -184,7 +184,7 @@ def _data(
     numbers: SeparationFigures | None,
     section: dict[str, Any] | None,
 ) -> Markup:
-    """Return the data of the script as JSON that cannot end the script element."""
+    """Return the data of the script as JSON, escaped so that it cannot end the script element."""
     data: dict[str, Any] = {
         "unit": subject.unit,
         "noun": subject.noun,

@@ -115,7 +115,7 @@ class Subject:
 
     @cached_property
     def rejected_by_winner(self) -> NDArray[np.int64]:
-        """Number of rows of each picker that were rejected in favour of each picker, (p, p)."""
+        """Number of rejected rows by their picker and the picker of their winner, (p, p)."""
         found = np.zeros((len(self.pickers), len(self.pickers)), dtype=np.int64)
         at = np.ix_(self.picker_of_source, self.picker_of_source)
         np.add.at(found, at, self.contents.rejected_by_winner)
@@ -149,7 +149,7 @@ class Subject:
 
     @cached_property
     def _in_fractions(self) -> bool:
-        """Whether centres are fractions of micrographs whose sizes in pixels are known."""
+        """Whether centres are fractions of micrographs, and the micrographs' sizes in pixels are known."""
         fractions = self._units == {"fraction"} and not self.params.measures
         return fractions and bool(np.isfinite(self._sizes).all())
 

@@ -35,7 +35,7 @@ _OUTSIDE = 0.02
 _NONE, _KEPT = 0xFFFF, 0x8000
 #: Maximum number of characters in a name.
 _NAME = 500
-#: Positions are stored as one of this many steps along each axis.
+#: Positions are stored as whole numbers of steps. Each axis has this many steps.
 _STEPS = 65_535
 
 
@@ -85,7 +85,7 @@ class EmbeddedMicrograph:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The micrographs in the page, and the one that is shown first.
+    """The micrographs in the page, and the number of the first one to show.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ def choose(
     rejected: NDArray[np.int64],
     named: Collection[int] = (),
 ) -> tuple[list[int], int]:
-    """Choose micrographs to embed: those with the largest and the smallest share rejected, and others at random.
+    """Choose the micrographs with the largest and the smallest share rejected, and others at random.
 
     Returns
     -------

@@ -25,7 +25,7 @@ _WORD = re.compile(r"[a-z]+(?:['\u2019]s?)?(?= [a-z0-9])")
 
 
 def percent(part: float, digits: int = 0) -> str:
-    """Format a fraction in per cent. A small fraction has more digits, so that only 0 looks like 0.
+    """Format a fraction in per cent. Only 0 is shown as 0%, and only 1 as 100%.
 
     Examples
     --------

@@ -148,7 +148,7 @@ class Batch:
 
     def of_pass(self, number: int, passes: int) -> Self:
         """Select the picks of the micrographs that are checked in pass `number` of `passes`."""
-        # Keys may have a pattern; their hashes spread evenly over the passes.
+        # Keys can have a pattern. Hashes of keys are spread evenly over the passes.
         return self.take(splitmix64(self.picks.micrograph) % np.uint64(passes) == number)
 
     @property

@@ -30,7 +30,7 @@ def content_hashes(rows: pa.Table, roles: ColumnRoles) -> NDArray[np.uint64]:
     others = CONTENT_COLUMNS[roles.convention]
     for name in (*roles.position, *others, roles.score or ""):
         for values in columns.optional(name, others.get(name, 1)).T:
-            # Equality with 0 covers -0.0.
+            # -0.0 equals 0, so it becomes 0.0, too.
             bits = np.where(values == 0, 0.0, values).view(np.uint64)
             bits[np.isnan(values)] = _MISSING
             found = splitmix64(found ^ bits)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def compare_conversion(run: FinishedRun, inputs: Inputs, duplicates: DatasetFiles) -> str:
-    """Check that the converted files have each input row once, with its values, and no duplicates left."""
+    """Check that the converted files have each input row once, with its values, and that no duplicates are left."""
     make = MergedStar if run.manifest["output_format"] == "star" else CoordinateFiles
     rows = 0
     for dataset in (KEPT, REJECTED):
@@ -47,7 +47,7 @@ def count_rows(run: FinishedRun, dataset: str) -> int:
 
 
 def _check_separation(output: Converted, inputs: Inputs) -> None:
-    """Raise MismatchError if two kept particles are closer than the separation by more than rounding."""
+    """Raise MismatchError if two kept particles are closer than the separation by more than rounding errors."""
     if not output.centres:
         return
     labels = [np.concatenate(each) for each in zip(*output.labels, strict=True)]

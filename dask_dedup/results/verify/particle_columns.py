@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
-def known(values: NDArray[np.generic], where: Bools) -> pa.Array:
-    """Return an array that is null except where `where` is True."""
-    return pa.array(values, mask=~where)
+def known(values: NDArray[np.generic], valid: Bools) -> pa.Array:
+    """Return an array that is null where `valid` is False."""
+    return pa.array(values, mask=~valid)
 
 
-def texts(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Array:
-    """Return ``values[codes]``, which is null except where `where` is True."""
-    return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), where), values)
+def texts(codes: NDArray[np.generic], values: pa.Array, valid: Bools) -> pa.Array:
+    """Return ``values[codes]`` as an array that is null where `valid` is False."""
+    return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), valid), values)
 
 
-def particle_columns(inputs: Inputs, picks: Picks, where: Bools) -> dict[str, pa.Array]:
+def particle_columns(inputs: Inputs, picks: Picks, valid: Bools) -> dict[str, pa.Array]:
     """Map uid, score, input, file, row and half_set to the expected values of `picks`.
 
-    The values are null except where `where`, (n,) bool, is True.
+    The values are null where `valid`, (n,) bool, is False.
     """
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
     paths = pa.array([table.path for table in inputs.tables], pa.string())
@@ -49,12 +49,12 @@ def particle_columns(inputs: Inputs, picks: Picks, where: Bools) -> dict[str, pa
     row_id = picks.row_id.astype(np.int64)
     slice_of = np.searchsorted(first_row_id, row_id, side="right") - 1
     return {
-        "uid": known(picks.uid, where & with_uid[picks.source]),
-        "score": known(picks.score, where & ~np.isnan(picks.score)),
-        "input": texts(picks.source, paths, where),
-        "file": texts(slice_of, files, where),
-        "row": known(first_row[slice_of] + row_id - first_row_id[slice_of], where),
-        "half_set": known(picks.half, where & (picks.half != NO_HALF)),
+        "uid": known(picks.uid, valid & with_uid[picks.source]),
+        "score": known(picks.score, valid & ~np.isnan(picks.score)),
+        "input": texts(picks.source, paths, valid),
+        "file": texts(slice_of, files, valid),
+        "row": known(first_row[slice_of] + row_id - first_row_id[slice_of], valid),
+        "half_set": known(picks.half, valid & (picks.half != NO_HALF)),
     }
 
 

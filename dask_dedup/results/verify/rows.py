@@ -48,7 +48,7 @@ _PAIR_COLUMNS = [
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, list[Path]]]:
-    """Map each dataset to {fragment number: Parquet files}. Raise an error if a fragment has none."""
+    """Map each dataset to {fragment number: Parquet files}. Raise an error if a fragment has no files."""
     parts = {}
     for dataset in (*DATASETS, VOTES) if inputs.voting else DATASETS:
         native = run.native_tables(dataset)
@@ -357,7 +357,7 @@ def compare_totals(run: FinishedRun) -> str:
 
 
 def _count_across(pairs: Columns, run: FinishedRun) -> int:
-    """Count the rejected particles whose winner is in the other half-set."""
+    """Count the rejected particles that have a winner in the other half-set."""
     # RELION numbers half-sets from 1, CryoSPARC from 0.
     first_half = {e["path"]: int(e["convention"] == "relion") for e in run.manifest["inputs"]}
     sides = []

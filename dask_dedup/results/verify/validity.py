@@ -39,7 +39,7 @@ InvalidCounts = Counter[tuple[int, str]]
 
 
 def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Return the first reason why each row cannot be compared, or "" for a valid row, (n,) object.
+    """Return why each row cannot be compared, (n,) object: the first reason, or "" for a valid row.
 
     Parameters
     ----------

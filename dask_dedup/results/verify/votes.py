@@ -181,7 +181,7 @@ def _cast_votes(
 def _count(
     ballots: tuple[Indices, Indices, Floats], picker: Indices, rank: Indices, representative: Bools
 ) -> _Tally:
-    """Count the votes for each representative, including its own. `picker` has the picker of each pick."""
+    """Count the votes for each representative, including its own. `picker` is the number of each pick's picker."""
     own = np.flatnonzero(representative)
     voter, voted = np.append(own, ballots[0]), np.append(own, ballots[1])
     # A representative is sorted before other particles at the same position.

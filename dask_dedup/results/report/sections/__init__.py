@@ -1,1 +1,1 @@
-"""The sections of the report. Each module returns what the template shows, or None to leave the section out."""
+"""The sections of the report. Each module returns the data for the template, or None to leave out the section."""

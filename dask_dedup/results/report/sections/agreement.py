@@ -28,7 +28,7 @@ _ENOUGH = 10
 
 
 def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None:
-    """Return the section on pickers, or None with one picker or without winners."""
+    """Return the section on pickers, or None if there is only one picker, or there are no winners."""
     votes = subject.votes
     if len(subject.pickers) < 2 or not subject.has_winners:
         return None
@@ -58,7 +58,7 @@ def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | No
 
 
 def _count_sampled(subject: Subject) -> dict[str, Any]:
-    """Count the kept picks of the sample by the pickers that found them, as the manifest counts votes."""
+    """Count the kept picks of the sample by the pickers that found them, in the format of the votes in the manifest."""
     sets = sorted(found_by(subject).items(), key=lambda item: (-item[1], item[0]))
     number = Counter[int]()
     for who, count in sets:

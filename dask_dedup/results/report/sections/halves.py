@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def halves(subject: Subject) -> dict[str, Any] | None:
-    """Return the section on half-sets, or None without half-sets, duplicates or winners."""
+    """Return the section on half-sets, or None if there are no half-sets, duplicates or winners."""
     across = subject.manifest["totals"]["across_half_sets"]
     has_halves = any(entry["columns"]["half_set"] for entry in subject.manifest["inputs"])
     number = subject.duplicates

@@ -152,7 +152,7 @@ def _chart(subject: Subject, share: NDArray[np.float64]) -> Markup | None:
 def _spread(
     keys: NDArray[np.uint64], share: NDArray[np.float64], number: NDArray[np.int64]
 ) -> list[int]:
-    """Return the row numbers to draw: all, or evenly spaced ones in order of share, including first and last."""
+    """Return the row numbers to draw: all, or evenly spaced rows in order of share, with the first and the last."""
     order = np.lexsort((keys, number, share))
     if order.size > _MOST_DOTS:
         order = order[np.unique(np.linspace(0, order.size - 1, _MOST_DOTS).round().astype(int))]

@@ -70,7 +70,7 @@ def _source(text: str) -> str:
 
 
 def _computed(subject: Subject) -> str:
-    """Return sentences on how the run read and compared the rows."""
+    """Return sentences on the reading and comparing of rows in the run."""
     plan, noun, image_kind = subject.manifest["plan"], subject.noun, subject.image_kind
     text = (
         f"{counted(plan['rows'], noun)} on {counted(plan['micrographs'], image_kind)} "

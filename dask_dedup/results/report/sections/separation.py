@@ -104,7 +104,7 @@ def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | N
 
 
 def _edges(limit: float, picks: int) -> NDArray[np.float64]:
-    """Return bin edges from 0 to `limit`: round bins, fewer for few picks."""
+    """Return bin edges from 0 to `limit`. Bins have a round width. There are fewer for few picks."""
     bins = min(_BINS, max(20, picks // 4))
     width = round_step(limit / bins)
     return np.asarray(width * np.arange(int(np.ceil(limit / width - 1e-9)) + 1))
@@ -123,7 +123,7 @@ def find_pairs(subject: Subject) -> ClosePairs | None:
 
 
 def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str, Any] | None:
-    """Return the section on the separation, or None without distances."""
+    """Return the section on the separation, or None if no distances were measured."""
     analysis = subject.analysis
     if numbers is None or analysis is None:
         return _without_charts(subject)

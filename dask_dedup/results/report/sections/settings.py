@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The meaning of each parameter, for a run on picks.
 _MEANINGS = {
     "min_separation": "picks at most this far apart are one particle",
-    "columns": "columns that hold positions and scores",
+    "columns": "columns with positions and scores",
     "micrograph_pixel_size": "Å per pixel of the micrographs",
     "coordinate_pixel_size": "Å per pixel of the coordinates, in place of the values in the tables",
     "particle_pixel_size": "Å per pixel of the particle images, for shifts",
@@ -35,7 +35,7 @@ _MEANINGS = {
     "ignore_within_filament": "picks of one filament are never duplicates of each other",
     "undo_symmetry_expansion": "symmetry copies of one particle are duplicates",
     "match_micrographs": "method to match the micrographs of several tables",
-    "rename_micrographs": "changes to micrograph names before they are matched",
+    "rename_micrographs": "changes to micrograph names before the matching",
     "micrograph_map": "old and new names of micrographs",
     "group_by": "columns that distinguish micrographs with the same name",
     "flip_y": "tables with an inverted y axis",
