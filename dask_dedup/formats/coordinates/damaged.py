@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.folder import PickPath
     from dask_dedup.formats.coordinates.pick_file import PickFile
 
-#: Bytes in the header of EM motive lists: the number 20 of values per particle, in both byte orders.
+#: The number 20 as four bytes, in both byte orders. In EM motive lists, it is the number of values per particle.
 _MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
 
 

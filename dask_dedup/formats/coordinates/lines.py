@@ -108,7 +108,8 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     starts = np.empty_like(stops)
     starts[:1] = 0
     starts[1:] = stops[:-1]
-    # For each line, the index of the first character that is no blank. For a blank line, this is in a later line.
+    # `first` is the index of the first character of a line that is no blank. If the line is blank, it is in a later
+    # line.
     not_blank = np.flatnonzero(characters > _SPACE)
     index = np.searchsorted(not_blank, starts)
     if index.size and index[-1] == not_blank.size:

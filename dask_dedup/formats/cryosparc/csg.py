@@ -97,7 +97,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
         stored_schema=StoredSchema.of(
             pa.schema([schemas[number].field(name) for name, number in member_of.items()])
         ),
-        # Only the main file has its number of rows, because the other files have the same particles.
+        # Rows of the other files are not counted, because these files have the same particles.
         files=(info, main.info, *(replace(file.info, rows=0) for file in others)),
         fragments=make_fragments(files, source),
         detail=CsDetail(members, member_of, group),

@@ -1,7 +1,8 @@
 """CSV files and other text tables with named columns.
 
-The role of a column depends on its name, or on the parameter `columns`. A table without names must have two columns,
-x and y. In a list of tomograms, tables without names have three or six columns: x, y, z and angles.
+The role of a column depends on its name, or on the parameter `columns`. If there are no names
+and no parameter, a table must have two columns: x and y. In a list of tomograms, tables without names have three or
+six columns: x, y, z and angles.
 """
 
 from __future__ import annotations
