@@ -1,8 +1,7 @@
 """Check access to object stores before a run, and translate the errors of their libraries.
 
-The libraries of object stores raise their own errors. `store_errors` translates all of them into errors of a
-local file system (`FileNotFoundError`, `FileExistsError`, `PermissionError`), or into `RunError` if the server
-does not answer.
+Each library of an object store has other errors. `store_errors` translates them into errors of a local file system,
+such as `FileNotFoundError`. If the server does not answer, the new error is `RunError`.
 """
 
 from __future__ import annotations
@@ -92,8 +91,11 @@ def _send_small_request(path: Any) -> None:
 def store_errors(path: Path) -> Iterator[None]:
     """Translate the errors of an object store's library. Errors of a local file system pass unchanged.
 
-    The new errors are `FileNotFoundError`, `FileExistsError` and `PermissionError` with the reason in ``strerror``,
-    `InputError` if the library is not installed, and `RunError` if the server does not answer or fails.
+    The new errors are:
+
+    - `FileNotFoundError`, `FileExistsError` or `PermissionError`, with the reason in ``strerror``;
+    - `InputError` if the library is not installed;
+    - `RunError` if the server does not answer or fails.
     """
     try:
         yield
