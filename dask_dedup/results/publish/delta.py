@@ -91,7 +91,7 @@ class DeltaLakeTable:
             self.table = DeltaTable(self.uri, storage_options=self.options)
             return
         self.table = None
-        # There can be files of interrupted publishers.
+        # Interrupted publishers can leave files.
         expected = (f"{RUN}=", "_delta_log")
         others = [name for name in list_names(self.root) if not name.startswith(expected)]
         if others:

@@ -111,7 +111,7 @@ class _Read:
     keys: Keys
     kept: Ints
     rejected: Ints
-    #: (m, 4)
+    #: Bounds of the picks of each micrograph, see `bounds_of`, (m, 4).
     bounds: Floats
     rejected_by_winner: Ints
     distances: Ints

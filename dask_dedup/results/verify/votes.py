@@ -123,8 +123,8 @@ def examine_votes(
     """
     picks, kept = batch.picks, batch.kept
     picker_of = np.array(voting.picker_of, dtype=np.intp)
-    ballots = _cast_votes(inputs.params, picks, points, rank, representative)
-    tally = _count(ballots, picker_of[picks.source], rank, representative)
+    cast = _cast_votes(inputs.params, picks, points, rank, representative)
+    tally = _count(cast, picker_of[picks.source], rank, representative)
     votes = np.bincount(tally.representative, minlength=len(picks))
     micrographs = int(points.micrograph.max(initial=-1)) + 1
     present = np.zeros((micrographs, len(voting.pickers)), dtype=bool)
@@ -179,13 +179,13 @@ def _cast_votes(
 
 
 def _count(
-    ballots: tuple[Indices, Indices, Floats], picker: Indices, rank: Indices, representative: Bools
+    cast: tuple[Indices, Indices, Floats], picker: Indices, rank: Indices, representative: Bools
 ) -> _Tally:
     """Count the votes for each representative, including its own. `picker` is the number of each pick's picker."""
     own = np.flatnonzero(representative)
-    voter, voted = np.append(own, ballots[0]), np.append(own, ballots[1])
+    voter, voted = np.append(own, cast[0]), np.append(own, cast[1])
     # A representative is sorted before other particles at the same position.
-    distance = np.append(np.full(own.size, -1.0), ballots[2])
+    distance = np.append(np.full(own.size, -1.0), cast[2])
     order = np.lexsort((rank[voter], distance, picker[voter], voted))
     voter, voted, distance = voter[order], voted[order], distance[order]
     by = picker[voter]

@@ -10,7 +10,7 @@ let view = d3.zoomIdentity, colours, W = 0, H = 0, ratio = 1, awake = false;
 const drawnAt = () => mic.m.f ? data.at : sepAt;
 const keptAt = (p, i, s = drawnAt()) =>
   s === data.at ? (p.flags[i] & KEPT) !== 0 : (p.bits[i] >>> s & 1) === 1;
-/** Whether a pick that is not kept is rejected for its votes, not as a duplicate. */
+/** Whether a pick is rejected for its votes, not as a duplicate. */
 const outvotedAt = (p, i, s = drawnAt()) => data.decided && !keptAt(p, i, s) && (p.before[i] >>> s & 1) === 1;
 const kindAt = (p, i, s) => keptAt(p, i, s) ? "kept" : outvotedAt(p, i, s) ? "outvoted" : "rejected";
 /** Votes of a pick in the result. A duplicate has the votes of its winner. */
