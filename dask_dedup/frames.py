@@ -191,7 +191,7 @@ def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]
     if params.measures:
         found = spacing_of_picks(picks, params)
         params = found.choose(params) if params.chooses_separation else params
-        warnings += found.doubts(params)
+        warnings += found.warnings(params)
     for line in warnings:
         data_warnings.warning("%s", line)
     decisions, _ = decide(picks, params, inputs.higher_is_better, inputs.voting)

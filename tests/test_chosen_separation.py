@@ -81,8 +81,8 @@ class TestWarning:
         """The end of the duplicates is an edge of a histogram, which may be beyond all of them."""
         gap = Spacing(75.0, 228.0, 130.0, farthest_duplicates=58.0)
         found = FoundSpacing(gap, 0.0, 1_598, 10)
-        assert found.doubts(DedupParams(min_separation=60)) == []
-        (line,) = found.doubts(DedupParams(min_separation=57))
+        assert found.warnings(DedupParams(min_separation=60)) == []
+        (line,) = found.warnings(DedupParams(min_separation=57))
         assert "leaves duplicates: they end at 58 A" in str(line)
 
     def test_one_among_the_neighbours(self, two, out):

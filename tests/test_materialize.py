@@ -705,7 +705,7 @@ class TestOtherCommands:
         (out / "manifest.json").write_text(json.dumps(with_checksum(changed)))
         failed = {check.name for check in verify(out).checks if not check.passed}
         assert {"separation", "totals"} <= failed
-        with pytest.raises(RunError, match="by the manifest"):
+        with pytest.raises(RunError, match="according to the manifest"):
             materialize(out)
 
     def test_verify_finds_particles_that_no_run_wrote(self, listed, out):

@@ -21,7 +21,7 @@ def test_a_table_named_twice_is_refused(source, tmp_path):
     link = tmp_path / "link.parquet"
     link.symlink_to(source)
     for again in (source, link):
-        with pytest.raises(InputError, match="named twice"):
+        with pytest.raises(InputError, match="passed twice"):
             run([source, again], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -150,7 +150,7 @@ def test_files_with_the_name_of_a_picker_stay_inputs(tmp_path):
 
 def test_a_file_named_twice_is_refused(tmp_path):
     files = boxes(tmp_path, "m1", "m2", "m3")[:2]
-    with pytest.raises(dask_dedup.InputError, match="named twice"):
+    with pytest.raises(dask_dedup.InputError, match="passed twice"):
         dask_dedup.run([*files, files[0]], tmp_path / "out", **OPTIONS)
 
 

@@ -185,8 +185,9 @@ class TestFoldersOfTheInput:
         other = write_file(cryosparc(50, seed=5), tmp_path / "blob.parquet")
         outcome = cli("run", one, other, "-o", tmp_path / "out", "--min-separation", 20)
         assert outcome.exit_code == 0
-        assert "The result has no partition folders, because the inputs have different ones" in (
-            outcome.stderr
+        assert (
+            "The result has no partition folders, because the inputs have different partition columns"
+            in (outcome.stderr)
         )
         assert folders(tmp_path / "out") == ["."]
         kept = ds.dataset(tmp_path / "out" / KEPT).to_table()
@@ -441,7 +442,7 @@ class TestColumns:
                 mixed / f"{number}.parquet",
             )
         (line,) = run(mixed, tmp_path / "out", PARAMS, partition_by="kind").warnings
-        assert line.startswith("particles_kept has 12 files in 2 folders, of ")
+        assert line.startswith("particles_kept has 12 files in 2 folders, with ")
         assert line.endswith("Sort the inputs by kind to have fewer files.")
         assert not run(apart, tmp_path / "sorted", PARAMS, partition_by="kind").warnings
 
@@ -485,7 +486,10 @@ class TestColumns:
         [
             (["nothing"], "a.parquet: has no column nothing, which --partition-by nothing needs"),
             (["kind", "kind"], "--partition-by kind is given twice. Leave out one."),
-            (["float"], "--partition-by float: float is double, which cannot name folders. Choose"),
+            (
+                ["float"],
+                "--partition-by float: float is double, which cannot be used for folder names.",
+            ),
             (["list"], "--partition-by list: list is list"),
             (["uid"], "--partition-by uid: more than 1,000 folders would be needed for 1,200 rows"),
         ],
@@ -523,7 +527,7 @@ class TestColumns:
             (
                 "kind",
                 pa.array([NULL, None, "x"]),
-                f"the value {NULL} cannot name a partition folder",
+                f"the value {NULL} cannot be in the name of a partition folder",
             ),
             (
                 "kind",
@@ -549,7 +553,7 @@ class TestColumns:
         assert not (tmp_path / "out" / "manifest.json").exists()
 
     def test_no_column_would_be_left(self, tmp_path):
-        with pytest.raises(InputError, match="names every column"):
+        with pytest.raises(InputError, match="has every column"):
             partitions.partition_by_columns(["a"], [], pa.schema([("a", pa.int64())]))
 
 

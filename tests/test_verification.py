@@ -468,7 +468,7 @@ def test_a_row_of_duplicates_that_is_not_in_the_input_is_found(run, column, row)
     run.replace("duplicates", column, alter)
     verification = run.verify()
     assert {"rows", *DECISIONS} <= failed(verification)
-    assert "out of place" in detail(verification, "rows")
+    assert "out of order" in detail(verification, "rows")
 
 
 @pytest.mark.parametrize("name", ["particles_kept", "particles_rejected"])

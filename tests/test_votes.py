@@ -278,28 +278,28 @@ def test_one_picker_taken_for_two_is_warned_of_if_a_third_one_wins(cli, tmp_path
     ]
     found = cli("run", *paths, "--votes", "-o", tmp_path / "out")
     assert Output(tmp_path / "out").manifest["totals"]["votes"]["by_votes"][2]["kept"] == 3
-    warnings = warnings_of(found, "exactly on picks")
+    warnings = warnings_of(found, "at exactly the position")
     assert len(warnings) == same
     if same:
         assert "one.parquet and " in warnings[0]
         assert "other.parquet: 100% of the votes" in warnings[0]
         named = [f"{name}={path}" for name, path in zip("tpp", paths, strict=True)]
         once = cli("run", *named, "--votes", "-o", tmp_path / "once")
-        assert not warnings_of(once, "exactly on picks")
+        assert not warnings_of(once, "at exactly the position")
         undistanced = cli("run", *paths[1:], "--min-separation", 0, "--votes", "-o", tmp_path / "0")
-        assert not warnings_of(undistanced, "exactly on picks")
+        assert not warnings_of(undistanced, "at exactly the position")
 
 
 def test_votes_that_reject_nearly_all_are_warned_of_with_the_reason(cli, three, tmp_path):
     needed = ["run", *three[:2], "--min-votes", 2, "--min-separation", 0.5, "-o"]
     found = cli(*needed, tmp_path / "out")
     (warning,) = warnings_of(found, "rejected for their votes")
-    assert "100.0% of the particles that are no duplicates" in warning
+    assert "100.0% of the particles that are not duplicates" in warning
     assert "Is --min-separation 0.5 large enough" in warning
     assert not warnings_of(found, "as duplicates")
     words = ["run", *three, "--min-votes", 3, "--min-score", f"{three[2]}=0.9", "-o"]
     (warning,) = warnings_of(cli(*words, tmp_path / "less"), "rejected for their votes")
-    assert warning.endswith("Without particles: C.")
+    assert warning.endswith("Pickers without particles: C.")
 
 
 def test_many_pickers_are_counted_by_number_only(cli, tmp_path):

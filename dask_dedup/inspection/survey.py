@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
-    from dask_dedup.pipeline.plan import Census
+    from dask_dedup.pipeline.plan import MicrographCounts
 
 #: Distances are measured on whole micrographs with at most this many picks together. All rows are counted.
 PICKS_MEASURED = 250_000
@@ -142,26 +142,26 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
                 one.scores[name] += more
             sample.add(summary.source, centres)
     samples, micrographs = sample.join()
-    census = count_micrographs([summary for one in found for summary in one.summaries])
+    on_micrographs = count_micrographs([summary for one in found for summary in one.summaries])
     counts = {
         "picks": sum(map(len, samples)),
         "micrographs": micrographs,
-        "of_micrographs": census.keys.size,
+        "of_micrographs": on_micrographs.keys.size,
     }
-    picks = _take_sample(census, candidates)
+    picks = _take_sample(on_micrographs, candidates)
     sizes = SampledMicrographs.concatenate(sampled)
     sizes = sizes.take(np.isin(sizes.key, picks.micrograph)).firsts()
     repeated = find_repeated_uids(inputs, uids)
     return Survey(found, samples, counts, repeated, 1 << uid_bits, picks, sizes)
 
 
-def _take_sample(census: Census, candidates: Sequence[Picks]) -> Picks:
+def _take_sample(counts: MicrographCounts, candidates: Sequence[Picks]) -> Picks:
     """Return the picks of the sample of a report, sorted by row id."""
     picks = Picks.concatenate(candidates)
     bounds = None
-    if census.rows.max(initial=0) > MOST_ON_ONE:
-        bounds = bounds_of(picks.micrograph, picks.x, picks.y, census.keys)
-    choice = choose_sample(census.keys, census.rows, bounds)
+    if counts.rows.max(initial=0) > MOST_ON_ONE:
+        bounds = bounds_of(picks.micrograph, picks.x, picks.y, counts.keys)
+    choice = choose_sample(counts.keys, counts.rows, bounds)
     picks = picks.take(np.flatnonzero(choice.chosen(picks.micrograph, picks.x, picks.y)))
     return picks.take(np.argsort(picks.row_id))
 

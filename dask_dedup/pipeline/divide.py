@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.partitions import FolderFile
 
-#: Folders that one fragment may be divided into. More are a mistake, such as a column of uids.
+#: Largest number of folders for one fragment. More folders are probably a mistake, such as a column of uids.
 MOST_FOLDERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """The rows of a fragment that become one file of kept and one of rejected particles.
+    """Rows of a fragment that are written to one file of kept particles and one file of rejected particles.
 
     Attributes
     ----------
     path : str
-        Below the folder of the dataset.
+        Relative to the folder of the dataset.
     rows : pyarrow.Table
     selection : slice or (n,) intp
-        Where the rows are in the fragment.
+        Numbers of the rows in the fragment.
     schema : pyarrow.Schema
-        Of the files.
+        Schema of both files.
     encodings : Encodings
-        Of the files.
+        Encodings of both files.
     """
 
     path: str
@@ -64,20 +64,20 @@ def divide(job: Job, number: int, rows: pa.Table) -> Iterator[FilePart]:
         yield FilePart(file_name(number), rows, slice(None), job.schema, job.encodings)
     elif partitions.by_rows:
         for folder, selection in _folders(rows, [*partitions.types]):
-            mine = _alone(rows.drop_columns([*partitions.types]).take(from_numpy(selection)))
+            mine = _compact(rows.drop_columns([*partitions.types]).take(from_numpy(selection)))
             path = f"{folder}/{file_name(number)}"
             yield FilePart(path, mine, selection, job.schema, job.encodings)
     else:
         start = 0
         for file in partitions.files[number]:
-            mine = _alone(rows.slice(start, file.rows).drop_columns([*partitions.types]))
+            mine = _compact(rows.slice(start, file.rows).drop_columns([*partitions.types]))
             span = slice(start, start + file.rows)
             yield FilePart(file.path, mine, span, *_style(job, file, mine))
             start += file.rows
 
 
 def _style(job: Job, file: FolderFile, rows: pa.Table) -> tuple[pa.Schema, Encodings]:
-    """Return the schema and the encodings of a file, which follow from the first rows of its folder alone."""
+    """Return the schema and the encodings of a file. They depend only on the first rows of its folder."""
     if file.first is None:
         return job.schema, job.encodings
     schema = parquet.with_metadata_of(file.first.path, job.schema)
@@ -91,7 +91,7 @@ def _style(job: Job, file: FolderFile, rows: pa.Table) -> tuple[pa.Schema, Encod
 
 
 def _folders(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """Yield the partition folders of rows, and the numbers of the rows in each, in ascending order."""
+    """Yield each partition folder and the numbers of its rows, in ascending order."""
     if not rows.num_rows:
         yield folder_name([(name, None) for name in columns]), np.empty(0, np.intp)
         return
@@ -106,8 +106,8 @@ def _folders(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, NDAr
             values = encoded.dictionary.to_pylist()
         except OverflowError as error:
             raise InputError(
-                f"{parameter('partition_by', name)}: {name} has dates outside the years 1 to 9999, which cannot name "
-                "folders. Choose another column."
+                f"{parameter('partition_by', name)}: {name} has dates outside the years 1 to 9999, which cannot be "
+                "used as folder names. Choose another column."
             ) from error
         pairs = folder * len(values) + to_numpy(encoded.indices)
         distinct, folder = np.unique(pairs, return_inverse=True)
@@ -125,8 +125,8 @@ def _folders(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, NDAr
     yield from zip(map(folder_name, folders), parts, strict=True)
 
 
-def _alone(rows: pa.Table) -> pa.Table:
-    """Return rows as if no others had been read with them: in one chunk, with the dictionaries of their own values."""
+def _compact(rows: pa.Table) -> pa.Table:
+    """Return rows in one chunk, with dictionaries that contain only values of these rows."""
     columns = []
     for column in rows.columns:
         values = column.combine_chunks()
@@ -147,5 +147,5 @@ def _read_sample(
 ) -> pa.Table:
     """Read and cache the first rows of a folder, given the first row group and the columns of the input."""
     rows = parquet.read_slice(first, held_schema(schema.load()))
-    # Not a slice, which would keep all rows in memory.
+    # A slice would keep all rows in memory, so copy the rows.
     return rows.take(from_numpy(np.arange(min(SAMPLE_ROWS, rows.num_rows))))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.inputs import Inputs
 
-#: Reason of a particle that was rejected in favour of another, and of one with too few votes.
+#: Reasons: the particle was rejected in favour of another particle, or it has too few votes.
 DUPLICATE, OUTVOTED = "duplicate", "votes"
 DUPLICATES_SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ DUPLICATES_SCHEMA = pa.schema(
 
 
 def pandas_metadata(schema: pa.Schema) -> str:
-    """Return metadata that makes pandas read integers with nulls as integers: as floats, uids would be rounded."""
+    """Return pandas metadata for nullable integers. Without it, pandas reads them as floats and rounds uids."""
     columns = [
         {
             "name": field.name,
@@ -68,7 +68,10 @@ _PANDAS = pandas_metadata(DUPLICATES_SCHEMA)
 
 
 def with_groups(schema: pa.Schema, params: DedupParams) -> pa.Schema:
-    """Return columns, and after them the group columns as text: ``group_NAME`` if there is another column NAME."""
+    """Return the schema with the group columns added at the end, as text.
+
+    A group column NAME becomes ``group_NAME`` if the schema already has a column NAME.
+    """
     names = [f"group_{name}" if name in schema.names else name for name in params.group_columns]
     return pa.schema([*schema, *(pa.field(name, pa.string()) for name in names)])
 
@@ -79,9 +82,9 @@ def duplicates_table(
     micrographs: pa.ChunkedArray,
     groups: Sequence[pa.Array],
 ) -> pa.Table:
-    """Make the Arrow table of rejected particles and their winners: the columns of `DUPLICATES_SCHEMA`, and `groups`.
+    """Make the Arrow table of rejected particles and their winners, with the columns of `DUPLICATES_SCHEMA`.
 
-    `micrographs` and `groups` hold the micrograph and the group values of each rejected particle.
+    The table also has the columns `groups`. `micrographs` and `groups` have a row for each rejected particle.
     """
     has_winner = rejections.has_winner
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
@@ -117,7 +120,7 @@ def duplicates_table(
 
 
 def _reasons(rejections: Rejections) -> pa.DictionaryArray:
-    """Return why each row was rejected: ``duplicate``, ``votes``, or the `Reason` why it was not compared."""
+    """Return the reason of each rejected row: ``duplicate``, ``votes``, or the `Reason` if it was not compared."""
     reason = first_reasons(rejections.invalid).astype(np.int32)
     reason[rejections.votes > 0] = -1
     distinct, codes = np.unique(reason, return_inverse=True)

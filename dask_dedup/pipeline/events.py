@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
-#: Limits of an event: inputs and named micrographs, listed shuffle partitions, characters of a name.
+#: Limits of an event: number of inputs and of micrograph names, number of shuffle partitions, characters of a name.
 NAMED = 200
 LISTED_PARTITIONS = 2_000
 NAME_LENGTH = 200
 
 
 def started(job: Job, output: str, executor: str, stages: Sequence[str] = tuple(STAGES)) -> Event:
-    """Return the event for the start of a run, with the size of its inputs. `stages` are those of the run."""
+    """Return the event for the start of a run, with the size of its inputs. `stages` are the stages of the run."""
     return {
         "kind": "started",
         "stages": list(stages),
@@ -107,7 +107,10 @@ def reported(manifest: dict[str, Any], page: str) -> Event:
 
 
 def stalled(reason: str, seconds_left: float) -> Event:
-    """Return the event for a cluster that has stopped working, or works again (`reason` is ""). Repeated."""
+    """Return the event for a cluster that has stopped working, or works again (`reason` is "").
+
+    The event is sent at every check while the cluster is stalled.
+    """
     return {"kind": "stalled", "reason": reason, "seconds_left": round(seconds_left, 1)}
 
 

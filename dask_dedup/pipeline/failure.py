@@ -1,4 +1,4 @@
-"""Translate the errors of a run to one line for people."""
+"""Convert the errors of a run to one-line messages."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def column_reader(job: Job, number: int) -> ReadColumns:
-    """Return a function that returns columns of a fragment. Rows that are written as Parquet are read at once."""
+    """Return a function that returns columns of a fragment. For Parquet output, all columns are read now."""
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
     if job.conversion or job.native_names[fragment.source] or not job.writes_particles:
@@ -52,7 +52,7 @@ def write_particles(
 ) -> Files:
     """Write the kept and the rejected rows of a fragment to the folder `draft`. Return the Parquet files by table.
 
-    `keep` is a (rows,) bool. Tables in other formats become part files, which are not returned.
+    `keep` is a (rows,) bool mask of the kept rows. Tables in other formats become part files, which are not returned.
     """
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
@@ -107,7 +107,7 @@ def write_listings(
         tables[VOTES] = votes_table(job.inputs, voting, votes, *values(votes.row))
     files: Files = {}
     for dataset, rows in tables.items():
-        # A schema with metadata has no hash before pyarrow 18.
+        # Before pyarrow 18, a schema with metadata cannot be hashed.
         encodings = encodings_by_type(rows.schema.remove_metadata(), job.compression)
         path = draft / job.dataset_folder(dataset) / file_name(number)
         files[dataset] = (parquet.write(rows, rows.schema, encodings, path),)
@@ -115,7 +115,7 @@ def write_listings(
 
 
 def check_rows(table: pa.Table, fragment: Fragment) -> None:
-    """Raise RunError if a fragment has another number of rows than at the start of the run."""
+    """Raise RunError if the number of rows in a fragment has changed since the start of the run."""
     if table.num_rows != fragment.rows:
         raise RunError(
             f"{fragment}: has {table.num_rows} rows, but had {fragment.rows} at the start of the "

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.output_settings import OutputSettings
     from dask_dedup.pipeline.partitions import Partitions
 
-#: Increase it when the same inputs and parameters may give other decisions or other files.
+#: Version of the algorithm. Increase it when the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 8
 OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
@@ -48,32 +48,31 @@ class Job:
     """Inputs and output settings of a run, which every stage and worker needs."""
 
     inputs: Inputs
-    #: Of the Parquet files written.
+    #: Schema of the Parquet files to write.
     stored_schema: StoredSchema
-    #: For each input, the name of its kept and rejected files in the input's format; None for
-    #: Parquet output.
+    #: Name of the kept and rejected files of each input, in the input's format. None for Parquet output.
     native_names: tuple[str | None, ...]
     #: native, parquet or one of `conversion.CONVERSIONS`.
     output_format: str
     #: One of `encoding.COMPRESSIONS`.
     compression: str
-    #: Of the kept and rejected Parquet files.
+    #: Encodings of the kept and rejected Parquet files.
     encodings: Encodings
-    #: The datasets to write, of `output.layout.TABLES`.
+    #: The datasets to write, from `output.layout.TABLES`.
     tables: tuple[str, ...]
-    #: Folder for the parts until the commit.
+    #: Staging folder of the run.
     staging: str = ""
-    #: Subfolder of each dataset with this run's files, on object stores; else empty.
+    #: In an object store, the name of the run's subfolder in each dataset. Otherwise empty.
     run_token: str = ""
     #: S3 endpoint; workers may not have it in their environment.
     endpoint_url: str | None = None
     #: Identifies the events of this attempt.
     attempt: str = ""
-    #: Names of micrographs that the report shows besides others.
+    #: Names of micrographs that the report shows in addition to its own choice.
     plot_micrographs: tuple[str, ...] = ()
-    #: Columns that are in the names of folders of the kept and rejected Parquet files.
+    #: Partition folders of the kept and rejected Parquet files.
     partitions: Partitions = NO_PARTITIONS
-    #: Made after the scan, if the output format is a conversion.
+    #: Set after the scan if the output format is a conversion.
     conversion: Conversion | None = None
 
     def dataset_folder(self, dataset: str) -> str:
@@ -147,8 +146,8 @@ def make_job(
 def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
     """Return the output file name for each input. Inputs written as Parquet have None.
 
-    An output is named like its input, in a folder ``input-N`` if an earlier input has that name. Pick files are in a
-    folder named after their picker.
+    An output has the name of its input. If an earlier input has the same name, the output is in a folder ``input-N``.
+    Pick files are in a folder with the name of their picker.
     """
     if output_format not in OUTPUT_FORMATS:
         raise InputError(
@@ -216,11 +215,11 @@ def make_run_id(
         return {"path": path, "files": [file.to_dict() for file in table.files], **name}
 
     parameters = params.to_dict()
-    # The same names as in the command that repeats the run.
+    # Use the same names as the command that repeats the run.
     named = {as_input(table.path): with_version(table.path, table.version) for table in tables}
     for name in (*PER_INPUT, RENAMES):
         parameters[name] = [[named.get(path, path), value] for path, value in parameters[name]]
-    # The path and the order of the map do not count.
+    # The run id does not depend on the path of the map or the order of its lines.
     parameters["micrograph_map"] = sorted(params.names_of_micrographs.pairs)
     request = {
         "algorithm": ALGORITHM,

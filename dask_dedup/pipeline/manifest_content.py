@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.separation import FoundSpacing
 
-#: Parts of a request that its manifest does not repeat.
+#: Keys of a request that the manifest does not repeat.
 _REQUEST_ONLY = ("fragment_rows", "options")
-#: A larger fraction of rejected particles than this is probably a mistake.
+#: A run warns if a larger fraction of the particles than this is rejected, because the separation is probably wrong.
 _MOST_REJECTED = 0.9
-#: More files of a table than this are a burden to readers, if their mean size is below this many bytes.
+#: A run warns if a table has more files than this, and the mean size of the files is smaller than this number of bytes.
 _MANY_FILES, _SMALL_FILE = 250, 16 * 2**20
 
 
@@ -81,7 +81,7 @@ def make_manifest(
             "separation": spacing.to_dict() if spacing else None,
             "plan": plan.to_dict(),
             "warnings": list(warnings),
-            # With parameters marked, so that the report can spell them as flags.
+            # Parameters are marked in these lines, so that the report can show them as flags.
             "marked_warnings": [getattr(line, "raw", line) for line in warnings],
             "totals": totals,
             "outputs": outputs,
@@ -145,20 +145,20 @@ def _describe_input(
         "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,
         "files": [file.to_dict() for file in table.files],
-        # Of an input that is written as several files, which are opened by this name.
+        # The name that opens the output of an input with several output files.
         **({"output": job.native_names[table.source]} if is_tree(table) else {}),
     }
 
 
 def _describe_names(job: Job) -> dict[str, Any]:
-    """Return how micrographs were matched, and for names how many of each input."""
+    """Return the matching method. For matching by name, also return the number of matched micrographs per input."""
     inputs = job.inputs
     match = {"match": inputs.roles[0].match, "stripping": "", "inputs": []}
     return match | (inputs.names.to_dict() if inputs.names else {})
 
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
-    """Add up the row counts in all checkpoints. Raise RunError if a fragment lost or gained rows."""
+    """Add up the row counts in all checkpoints. Raise RunError if rows of a fragment are missing or repeated."""
     for checkpoint, fragment in zip(checkpoints, job.inputs.fragments, strict=True):
         if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
@@ -184,7 +184,7 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
     names = ("rows", "kept", "rejected", "invalid", "low_score", "outvoted")
     by_reason = _sum(plan.invalid.values())
     del by_reason["score"]
-    # With `remove_entirely` there are no winners, so no pairs to count.
+    # With `remove_entirely` there are no winners, so there are no pairs to count.
     winners = not job.inputs.params.remove_entirely
     return {
         **{name: sum(entry[name] for entry in by_input) for name in names},
@@ -209,8 +209,7 @@ def list_outputs(
 ) -> list[dict[str, Any]]:
     """Join part files to tables in the formats of the inputs. List all output files, Parquet included.
 
-    `known` are entries of the list for datasets that were written before. Raise RunError if two files have
-    one path.
+    `known` are entries for datasets that were written before. Raise RunError if two files have the same path.
     """
     outputs: list[dict[str, Any]] = []
     for folder in TABLES:
@@ -256,7 +255,7 @@ def list_outputs(
 
 
 def _distinct(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the list of output files. Raise RunError if two have one path, so that one has replaced the other."""
+    """Return the list of output files. Raise RunError if two files have the same path, so one has been overwritten."""
     counts = Counter(entry["path"] for entry in outputs)
     twice = next((path for path, count in counts.items() if count > 1), None)
     if twice is not None:
@@ -266,27 +265,27 @@ def _distinct(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return outputs
 
 
-def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
+def result_warnings(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
     """Return warnings about many small files, and about nearly all particles being rejected as duplicates."""
     params = job.inputs.params
     rejected = sum(checkpoint.rejected - checkpoint.outvoted for checkpoint in checkpoints)
     for reasons in plan.invalid.values():
         rejected -= sum(reasons.values()) if params.invalid == "reject" else reasons.get("score", 0)
-    doubts: list[str] = _small_files(job, checkpoints)
+    warnings: list[str] = _warn_about_small_files(job, checkpoints)
     if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
-        return doubts
+        return warnings
     return [
-        *doubts,
+        *warnings,
         Message(
-            f"{rejected / plan.rows:.1%} of the particles are rejected as duplicates. Is "
-            f"{parameter('min_separation', f'{params.min_separation:g}')} meant, in angstrom? "
+            f"{rejected / plan.rows:.1%} of the particles are rejected as duplicates. Check "
+            f"{parameter('min_separation', f'{params.min_separation:g}')}, which is in angstrom. "
             f"For copies of a symmetry expansion, use {parameter('undo_symmetry_expansion')}."
         ),
     ]
 
 
-def _small_files(job: Job, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
-    """Return a list of one warning if rows of few folders are in many small files, else []."""
+def _warn_about_small_files(job: Job, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
+    """Return a list of one warning if the partition folders have many small files, else []."""
     files = [
         file
         for checkpoint in checkpoints
@@ -302,8 +301,8 @@ def _small_files(job: Job, checkpoints: Sequence[FragmentCheckpoint]) -> list[st
     columns = ", ".join(job.partitions.types)
     return [
         Message(
-            f"{KEPT} has {len(files):,} files in {counted(len(folders), 'folder')}, of {mean / 2**20:.1f} MiB on "
-            f"average: each part of the inputs has rows of many folders. Sort the inputs by {columns} to have "
+            f"{KEPT} has {len(files):,} files in {counted(len(folders), 'folder')}, with {mean / 2**20:.1f} MiB on "
+            f"average: each part of the inputs has rows for many folders. Sort the inputs by {columns} to get "
             "fewer files."
         )
     ]

@@ -64,10 +64,10 @@ def materialize_result(
     Parameters
     ----------
     job : Job
-        With the inputs and the output settings of the result.
+        Job with the inputs and the output settings of the result.
     store : ResultStore
     manifest : dict
-        Of the result, which lacks particle tables.
+        Manifest of the result, which has no particle tables yet.
     client, threads, on_event
         As in `run`.
     exposures : ParticleTable or None
@@ -99,9 +99,9 @@ def materialize_result(
 
 
 def finish_commit(store: ResultStore, manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """Put particle tables into place whose commit was interrupted. Return the new manifest, or None if there are none.
+    """Finish an interrupted commit of particle tables. Return the new manifest, or None without such a commit.
 
-    The store is locked. `manifest` is that of the result so far.
+    The store is locked. `manifest` is the current manifest of the result.
     """
     for staging in store.find_staging().values():
         complete = store.staged_manifest(staging)
@@ -133,7 +133,7 @@ def add_particles(
         for each in find_rejected_rows(store.output, manifest, table, folder)
     ]
     rows = [fragment.rows for fragment in inputs.fragments]
-    # What the content of the tables, and of their folders, depends on.
+    # Everything that determines the content of the tables and of their folders.
     parts = [MATERIALIZED, manifest["run_id"], manifest["created"], versions(), rows]
     token = digest_of(parts)[:12]
     request = {
@@ -160,7 +160,7 @@ def add_particles(
 
 
 def _with_conversion(job: Job, executor: Executor, exposures: ParticleTable | None) -> Job:
-    """Return the job with its conversion, if its output format is one. The inputs are scanned for it."""
+    """Scan the inputs and add the conversion to the job, if the output format is a conversion."""
     if job.output_format not in CONVERSIONS:
         return job
     summaries = sorted(limit_picks(executor.scan(job)), key=lambda each: each.fragment)
@@ -197,7 +197,7 @@ def _complete(
             found = sum(getattr(checkpoint, name) for checkpoint in of_input[source])
             if found != entry[name]:
                 raise RunError(
-                    f"{entry['path']}: {found:,} rows are {name}, but {entry[name]:,} by the manifest. "
+                    f"{entry['path']}: {found:,} rows are {name}, but {entry[name]:,} according to the manifest. "
                     "Nothing was committed. Verify the result."
                 )
     outputs = list_outputs(job, checkpoints, totals, manifest["outputs"])

@@ -1,7 +1,7 @@
-"""Notes for the report: what it shows of the rows of a fragment, taken while the fragment is written.
+"""Notes for the report about the rows of each fragment, made while the fragment is written.
 
-They depend only on the rows of the fragment and the decisions about these, so a repeated task notes the same. The
-commit joins the notes of all fragments to `ReportContents`; no dataset is read again.
+Notes depend only on the rows of the fragment and on the decisions about these rows. So a repeated task makes the same
+notes. The notes of all fragments are joined to `ReportContents`, and no dataset is read again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RejectedCounts(ArrayTable):
-    """Table of the duplicates on each micrograph of a fragment that has any: key and number of rejected picks."""
+    """Micrographs of a fragment that have duplicates: key and number of rejected picks."""
 
     micrograph: NDArray[np.uint64]
     rejected: NDArray[np.uint32]
@@ -56,9 +56,9 @@ class FragmentNotes(NamedTuple):
     ----------
     rejected : RejectedCounts
     sample : SampledPicks
-        Its picks of the sample.
+        Picks of the fragment that are in the report's sample.
     paths : dict of int to MicrographName
-        Of sampled micrographs, if these are matched by uid.
+        Paths of the sampled micrographs by key, if micrographs are matched by uid.
     """
 
     rejected: RejectedCounts
@@ -81,7 +81,7 @@ class FragmentNotes(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the notes that `write` wrote."""
+        """Read notes from a file that was made by `write`."""
         content = pa.BufferReader(read_bytes(path))
         rejected = RejectedCounts.from_columns(_read_columns(content))
         sample = SampledPicks.from_columns(_read_columns(content))
@@ -114,8 +114,8 @@ def note_rows(
 ) -> FragmentNotes:
     """Make the notes about a fragment.
 
-    `sampled` are its picks of the sample, `decisions` all those about its rows, in order. For `paths`, see
-    `FragmentNotes`.
+    `sampled` are the picks of the fragment that are in the sample. `decisions` are all decisions about its rows, in
+    order. For `paths`, see `FragmentNotes`.
     """
     rejections = decisions.rejections
     duplicates = rejections.micrograph[rejections.invalid == 0]
@@ -125,7 +125,7 @@ def note_rows(
 
 
 def _with_outcomes(inputs: Inputs, sampled: Picks, decisions: Decisions) -> SampledPicks:
-    """Combine picks of one fragment with what became of them."""
+    """Add the decisions to sampled picks of a fragment: kept or rejected, winner, distance and votes."""
     first_rows, rejections = inputs.first_rows, decisions.rejections
     at = np.searchsorted(rejections.row_id, sampled.row_id)
     lost = np.append(rejections.row_id, np.uint64(0))[at] == sampled.row_id
@@ -185,7 +185,7 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
 
 
 def _count_by_row_order(inputs: Inputs, rejections: Rejections) -> int:
-    """Count the rejected rows that equal their winner in everything that ranks them but the row number."""
+    """Count the rejected rows that rank after their winner only because of the row number."""
     alike = rejections.has_winner & (rejections.uid == rejections.winner_uid)
     if inputs.params.prefer_input_order:
         alike &= rejections.source == rejections.winner_source

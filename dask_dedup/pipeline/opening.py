@@ -32,7 +32,7 @@ def open_inputs(
     The second value lists the ordinals of inputs without a table.
     """
     if not paths:
-        raise InputError("no input: name at least one particle table.")
+        raise InputError("no input: pass at least one particle table.")
     given = [*paths, *([micrographs] if micrographs else [])]
     check_access([*given, store.output])
     store.check_separate(given)
@@ -40,7 +40,7 @@ def open_inputs(
     for path in paths:
         location = resolve(at(path))
         if location in seen:
-            raise InputError(f"{path}: named twice as an input. Name each table once.")
+            raise InputError(f"{path}: passed twice as an input. Pass each table once.")
         seen.add(location)
     tables, empty = open_tables(paths, params, names=names, allow_outside=allow_outside)
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None

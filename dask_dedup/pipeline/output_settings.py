@@ -1,4 +1,4 @@
-"""How the files of a result are written."""
+"""Output settings of a run: format, compression and partition columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """How the files of a result are written.
+    """Format, compression and partition columns of the files of a result.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class OutputSettings:
     compression : str
         One of `encoding.COMPRESSIONS`.
     partition_by : tuple of str
-        Columns whose values name the folders of Parquet files. Empty if the folders are those of the inputs.
+        Columns for the partition folders of Parquet files. If empty, the partition columns of the inputs are used.
     """
 
     output_format: str = "native"
@@ -29,7 +29,7 @@ class OutputSettings:
 
     @classmethod
     def of(cls, output_format: str, compression: str, partition_by: Sequence[str] | str) -> Self:
-        """Return the settings that are given as parameters of `run`."""
+        """Return the settings for parameters of `run`."""
         columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
         return cls(output_format, compression, columns)
 

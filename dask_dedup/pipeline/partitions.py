@@ -32,19 +32,19 @@ log = logging.getLogger("dask_dedup")
 
 @dataclass(frozen=True, slots=True)
 class FolderFile:
-    """A file with rows of a fragment that are in one partition folder of the input.
+    """A file with the rows of a fragment from one partition folder of the input.
 
     Attributes
     ----------
     path : str
-        Below the folder of the dataset.
+        Relative to the folder of the dataset.
     rows : int
     source : int
         Ordinal of the first input that has the folder.
     first : FileSlice or None
         First row group of the folder; None if there are no rows.
     begins : bool
-        Whether the rows of the file are the first ones of the folder.
+        Whether the file has the first rows of the folder.
     """
 
     path: str
@@ -56,7 +56,7 @@ class FolderFile:
 
 @dataclass(frozen=True, slots=True)
 class Partitions:
-    """The columns in the names of the result's folders, which are in no Parquet file of particles.
+    """Columns that are stored in folder names of the result, and not in its Parquet files of particles.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Partitions:
     files: dict[int, tuple[FolderFile, ...]] = field(default_factory=dict)
 
     def without_columns(self, schema: pa.Schema) -> pa.Schema:
-        """Return the columns of the files, given those of the tables."""
+        """Return the schema without the columns that are in folder names."""
         kept = [each for each in schema if each.name not in self.types]
         return pa.schema(kept, metadata=schema.metadata)
 
@@ -84,16 +84,16 @@ NO_PARTITIONS = Partitions()
 def partition_like(
     tables: Sequence[ParticleTable], schema: pa.Schema, fragments: Sequence[Fragment]
 ) -> Partitions:
-    """Return the partition folders of the inputs that become Parquet, if all of them have the same columns.
+    """Return the partition folders of the inputs that become Parquet, if all have the same partition columns.
 
-    If they have different ones, there are none, and a line of the log says so.
+    Otherwise log the reason, and return `NO_PARTITIONS`.
 
     Parameters
     ----------
     tables : sequence of ParticleTable
         The inputs that become Parquet.
     schema : pyarrow.Schema
-        Their columns.
+        Schema of these inputs together.
     fragments : sequence of Fragment
         The fragments of all inputs.
     """
@@ -102,8 +102,8 @@ def partition_like(
         return NO_PARTITIONS
     if len(keys) > 1:
         log.info(
-            "The result has no partition folders, because the inputs have different ones: their keys are columns of "
-            "the files."
+            "The result has no partition folders, because the inputs have different partition columns. These columns "
+            "are stored in the files."
         )
         return NO_PARTITIONS
     (names,) = keys
@@ -111,15 +111,15 @@ def partition_like(
     hidden = next((name for name in names if name.startswith(_HIDDEN)), None)
     if hidden is not None:
         log.info(
-            "The result has no partition folders, because readers ignore folders such as %s=...: it is a column of "
-            "the files.",
+            "The result has no partition folders, because readers ignore folders such as %s=.... The column is stored "
+            "in the files.",
             hidden,
         )
         return NO_PARTITIONS
     unnamed = next((name for name, kind in types.items() if kind is None), None)
     if unnamed is not None:
         log.info(
-            "The result has no partition folders, because %s is %s: it is a column of the files.",
+            "The result has no partition folders, because %s is %s. The column is stored in the files.",
             unnamed,
             schema.field(unnamed).type,
         )
@@ -150,9 +150,9 @@ def partition_like(
 def partition_by_columns(
     columns: Sequence[str], tables: Sequence[ParticleTable], schema: pa.Schema
 ) -> Partitions:
-    """Return partition folders named after the values of `columns` of the rows of `tables`, whose columns are `schema`.
+    """Return partition folders for the values of `columns` in `tables`, which have the schema `schema` together.
 
-    Raise `InputError` if a column cannot name folders.
+    Raise `InputError` if a column cannot be used for folder names.
     """
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
@@ -169,8 +169,8 @@ def partition_by_columns(
         kind = folder_type(stored)
         if kind is None:
             raise InputError(
-                f"{parameter('partition_by', name)}: {name} is {stored}, which cannot name folders. Choose a "
-                "column of text, whole numbers, dates or truth values."
+                f"{parameter('partition_by', name)}: {name} is {stored}, which cannot be used for folder names. "
+                "Choose a column of text, whole numbers, dates or truth values."
             )
         if name.startswith(_HIDDEN):
             raise InputError(
@@ -180,13 +180,13 @@ def partition_by_columns(
         types[name] = kind
     if not {*schema.names} - {*columns}:
         raise InputError(
-            f"{parameter('partition_by')} names every column, so that none would be left for the files. Leave out one."
+            f"{parameter('partition_by')} has every column, so no column would be left for the files. Leave out one."
         )
     return Partitions(types, by_rows=True)
 
 
 def folder_type(kind: pa.DataType) -> str | None:
-    """Return the name of the Arrow type of a column in the names of folders. Return None for other types."""
+    """Return the Arrow type of a column in folder names, as text. Return None if the type cannot be used there."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if is_text(kind):
@@ -218,8 +218,8 @@ def _format(value: Any) -> str:
         return NULL_KEY
     if value == NULL_KEY:
         raise InputError(
-            f"the value {NULL_KEY} cannot name a partition folder, because it stands for null there. Choose other "
-            f"columns for {parameter('partition_by')}."
+            f"the value {NULL_KEY} cannot be in the name of a partition folder, because it means null there. Choose "
+            f"other columns for {parameter('partition_by')}."
         )
     if isinstance(value, bool):
         return str(value).lower()

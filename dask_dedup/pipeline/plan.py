@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
 
-#: Picks per shuffle partition: few large partitions shuffle faster and still fit in memory.
+#: Picks per shuffle partition. A few large partitions are shuffled faster than many small ones, and fit in memory.
 PARTITION_ROWS = 400_000
-#: Shuffle partitions, at most: a shuffle has tasks for every pair of partitions.
+#: Largest number of shuffle partitions. A shuffle has tasks for every pair of partitions.
 MOST_PARTITIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """The micrographs of all fragments.
+class MicrographCounts:
+    """Counts for each micrograph of all fragments.
 
     Attributes
     ----------
     keys : (m,) uint64
-        Sorted.
+        Sorted keys of the micrographs.
     rows : (m,) int64
-        Particles on each that are compared.
+        Number of compared particles on each micrograph.
     fragments : (m,) int64
-        Fragments with particles of each.
+        Number of fragments with particles on each micrograph.
     """
 
     keys: NDArray[np.uint64]
@@ -49,15 +49,15 @@ class Census:
         return np.searchsorted(self.keys, summary.micrographs)
 
 
-def count_micrographs(summaries: Sequence[ScanSummary]) -> Census:
+def count_micrographs(summaries: Sequence[ScanSummary]) -> MicrographCounts:
     """Count the particles on each micrograph of all fragments."""
     keys = distinct_keys([summary.micrographs for summary in summaries])
-    census = Census(keys, np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64))
+    counts = MicrographCounts(keys, np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64))
     for summary in summaries:
-        at = census.find(summary)
-        census.rows[at] += summary.counts
-        census.fragments[at] += 1
-    return census
+        at = counts.find(summary)
+        counts.rows[at] += summary.counts
+        counts.fragments[at] += 1
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,19 @@ class Plan:
     rows: int
     fragments: int
     micrographs: int
-    #: (s,) sorted keys of the micrographs with rows in several fragments, whose picks move.
+    #: (s,) sorted keys of the micrographs with picks in several fragments. These picks are shuffled.
     straddling: NDArray[np.uint64]
-    #: (s,) the shuffle partition of each.
+    #: (s,) the shuffle partition of each of these micrographs.
     partition: NDArray[np.int32]
     #: (p,) picks in each shuffle partition.
     partition_rows: NDArray[np.int64]
-    #: Fragments with picks that move.
+    #: Fragments with picks to shuffle.
     sending_fragments: tuple[int, ...]
     #: Fragments to write: those without a checkpoint.
     unwritten: tuple[int, ...]
-    #: Rows that are not compared, by fragment and reason; they never move.
+    #: Numbers of rows that are not compared, by fragment and reason. These rows are never shuffled.
     invalid: dict[int, dict[str, int]] = field(default_factory=dict)
-    #: The micrographs whose picks are noted for the report.
+    #: The sample of micrographs that the report shows.
     sample: SampleChoice = NO_SAMPLE
 
     @property
@@ -135,30 +135,30 @@ def make_plan(
     summaries: Sequence[ScanSummary],
     written: Collection[int] = (),
     *,
-    census: Census | None = None,
+    counts: MicrographCounts | None = None,
     sample: SampleChoice = NO_SAMPLE,
 ) -> Plan:
     """Make the plan of a run from the summaries of all fragments. Fragments in `written` are not written again.
 
-    Micrographs found only in written fragments are not shuffled. `census` is that of `summaries`, if it is known.
+    Micrographs found only in written fragments are not shuffled. `counts` are counted from `summaries` if not passed.
     """
-    census = census or count_micrographs(summaries)
+    counts = counts or count_micrographs(summaries)
     done = set(written)
     unwritten = sorted({summary.fragment for summary in summaries} - done)
-    straddles = census.fragments > 1
+    straddles = counts.fragments > 1
     if done:
-        needed = np.zeros(census.keys.size, dtype=bool)
+        needed = np.zeros(counts.keys.size, dtype=bool)
         for summary in summaries:
             if summary.fragment not in done:
-                needed[census.find(summary)] = True
+                needed[counts.find(summary)] = True
         straddles &= needed
-    sending = [each.fragment for each in summaries if straddles[census.find(each)].any()]
-    partition, partition_rows = pack(census.rows[straddles])
+    sending = [each.fragment for each in summaries if straddles[counts.find(each)].any()]
+    partition, partition_rows = pack(counts.rows[straddles])
     return Plan(
-        rows=int(census.rows.sum()),
+        rows=int(counts.rows.sum()),
         fragments=len(summaries),
-        micrographs=int(census.keys.size),
-        straddling=census.keys[straddles],
+        micrographs=int(counts.keys.size),
+        straddling=counts.keys[straddles],
         partition=partition,
         partition_rows=partition_rows,
         sending_fragments=tuple(sorted(sending)),

@@ -69,9 +69,9 @@ class RejectedRows:
 def find_rejected_rows(
     output: Path, manifest: dict[str, Any], table: ParticleTable, folder: str
 ) -> list[RejectedRows]:
-    """Return the file of ``duplicates`` of each fragment of an input of a result, in order.
+    """Return the file of ``duplicates`` for each fragment of an input, in order.
 
-    Raise InputError if the run read the input in another number of fragments.
+    Raise InputError if the run divided the input into another number of fragments.
     """
     files = {
         entry["fragment"]: RejectedRows(str(output / entry["path"]), entry["sha256"], folder)
@@ -88,7 +88,7 @@ def find_rejected_rows(
 
 
 def located(table: pa.Table, name: str, folder: str) -> pa.Table:
-    """Return the table with the relative paths in the column `name` below `folder`."""
+    """Return the table with `folder` added in front of the relative paths in the column `name`."""
     column = table.column(name).combine_chunks().dictionary_encode()
     paths = [
         None if text is None else under(folder, text) for text in column.dictionary.to_pylist()
@@ -100,14 +100,14 @@ def located(table: pa.Table, name: str, folder: str) -> pa.Table:
 def find_rows(
     table: pa.Table, path: str | Path, fragment: Fragment, *, repeated: bool = False
 ) -> Indices:
-    """Return the row in the fragment of the particle in each row of a table, ascending, (n,) intp.
+    """Return the row numbers in the fragment of the particles that a table lists, (n,) intp, ascending.
 
-    The table has the columns ``file`` and ``row``. If `repeated`, a particle may have several rows.
-    Raise RunError if a row is of another fragment or out of order.
+    The table has the columns ``file`` and ``row``. If `repeated`, a particle may be listed several times.
+    Raise RunError if a particle is of another fragment or out of order.
     """
     columns = Columns(table, str(path))
     codes, files = columns.texts(_FILE)
-    # A last slice without rows stands for every file that is not in the fragment.
+    # An additional last slice without rows is used for files that are not in the fragment.
     number = {part.path: n for n, part in enumerate(fragment.slices)}
     slice_of = np.array([*(number.get(name, -1) for name in files), -1])[codes]
     first_row = np.array([*(part.first_row for part in fragment.slices), 0])
@@ -119,5 +119,7 @@ def find_rows(
     if wrong.any():
         row = int(np.argmax(wrong))
         name = f"{table.column(_FILE)[row]} row {table.column(_ROW)[row]}"
-        raise RunError(f"{path}: row {row} names {name}, which is out of place there")
+        raise RunError(
+            f"{path}: row {row} lists {name}, which is out of order or belongs to another fragment"
+        )
     return np.asarray(rows, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""The contents of the report of a run: prepared from the scan, and completed from the notes about the fragments."""
+"""Prepare the contents of a run's report from the scan, and complete them from the notes about the fragments."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.plan import Census
+    from dask_dedup.pipeline.plan import MicrographCounts
 
-#: Fragments whose notes are read at once.
+#: Number of fragments whose notes are read at the same time.
 _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ReportDraft:
-    """What the report shows that is known before the fragments are written.
+    """Contents of the report that are known before the fragments are written.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class ReportDraft:
     names : dict of int to MicrographName
     choice : SampleChoice
     measured : SampleChoice
-        The same without micrographs that the user named, on which nothing but pictures may depend.
+        The same without the micrographs that the user asked for, because these may affect only the pictures.
     sampled : SampledMicrographs
     """
 
@@ -64,7 +64,7 @@ class ReportDraft:
     def complete(
         self, inputs: Inputs, staging: Path, checkpoints: Sequence[FragmentCheckpoint]
     ) -> ReportContents | None:
-        """Add what was noted about the fragments. Return None if another sample was noted, or not all of this one."""
+        """Add the notes about the fragments. Return None if parts of the sample are missing or of another sample."""
         if not np.array_equal(self.sampled.key, self.choice.keys):
             return None
         digest = digest_of(self.choice)
@@ -101,14 +101,14 @@ class ReportDraft:
 
 
 def draft_report(
-    summaries: Sequence[ScanSummary], census: Census, named: Sequence[str] = ()
+    summaries: Sequence[ScanSummary], counts: MicrographCounts, named: Sequence[str] = ()
 ) -> ReportDraft:
-    """Choose the sample of the report, and collect what the scan has noted about it.
+    """Choose the sample of the report, and collect the data that the scan has about the sample.
 
-    `named` are micrographs to show besides others. Unknown ones are left out.
+    `named` are additional micrographs to show. Unknown names are ignored.
     """
     scanned = [summary.sample for summary in summaries if summary.sample is not None]
-    bounds = join_bounds(census.keys, ((each.large, each.bounds) for each in scanned))
+    bounds = join_bounds(counts.keys, ((each.large, each.bounds) for each in scanned))
     # Most fragments have the same names.
     distinct: set[MicrographName] = set()
     distinct.update(*(summary.names for summary in summaries))
@@ -116,13 +116,13 @@ def draft_report(
     wanted = []
     for name in named:
         with suppress(InputError):
-            wanted.append(find_micrograph("", census.keys.tolist(), names, name))
-    measured = choose_sample(census.keys, census.rows, bounds)
-    choice = choose_sample(census.keys, census.rows, bounds, wanted) if wanted else measured
+            wanted.append(find_micrograph("", counts.keys.tolist(), names, name))
+    measured = choose_sample(counts.keys, counts.rows, bounds)
+    choice = choose_sample(counts.keys, counts.rows, bounds, wanted) if wanted else measured
     sampled = SampledMicrographs.concatenate([each.micrographs for each in scanned])
     return ReportDraft(
-        micrographs=census.keys,
-        rows=census.rows,
+        micrographs=counts.keys,
+        rows=counts.rows,
         names=names,
         choice=choice,
         measured=measured,

@@ -38,7 +38,7 @@ class RunResult:
     manifest : dict
         Content of ``manifest.json``.
     report_contents : ReportContents or None
-        What the report shows, noted during the run; None if the datasets must be read for it.
+        Contents of the report, collected during the run. None if the report must read the datasets.
     """
 
     output: Path

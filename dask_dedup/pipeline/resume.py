@@ -1,4 +1,4 @@
-"""Resume a run: find the fragments that are written already, and keep those of a run that fails."""
+"""Resume a run: find the fragments that are already written, and keep the written fragments of a failed run."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def find_written(
 def close_failed(
     store: ResultStore, staging: Path, inputs: Inputs, error: BaseException
 ) -> dict[str, Any] | None:
-    """Keep what a run has written before this error, if the same command can resume it.
+    """Keep the written fragments of a failed run if the same command can resume the run.
 
-    Return the manifest if a concurrent run with the same token has finished, so that the error does not matter.
+    Return the manifest if a concurrent run with the same token has finished. The error does not matter then.
     """
     reusable = not isinstance(error, InputError)
     rows = [fragment.rows for fragment in inputs.fragments]

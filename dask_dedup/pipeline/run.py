@@ -30,7 +30,12 @@ from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, make_job, make_run_id
-from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
+from dask_dedup.pipeline.manifest_content import (
+    make_manifest,
+    make_request,
+    result_warnings,
+    versions,
+)
 from dask_dedup.pipeline.materialize import add_particles, materialize_result
 from dask_dedup.pipeline.opening import open_inputs
 from dask_dedup.pipeline.output_settings import OutputSettings
@@ -44,7 +49,7 @@ from dask_dedup.pipeline.separation import (
     choose_separation,
     with_recorded_separation,
 )
-from dask_dedup.pipeline.vote_totals import vote_doubts
+from dask_dedup.pipeline.vote_totals import vote_warnings
 from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
@@ -104,37 +109,38 @@ def run(
     params : DedupParams, optional
     client : distributed.Client, optional
         Client of the cluster to use. Its workers must see the inputs and the output under the same
-        paths. By default the run uses the threads of this process, or starts a cluster on this
-        machine if there is not enough memory, or more cores than one process can use.
+        paths. By default the run uses the threads of this process. If there is not enough memory, or
+        there are more cores than a single process can use, the run starts a cluster on this machine.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
     output_format : {"native", "parquet", "star", "relion-coordinates"}
         Write each table in its input's format (Parquet inputs as one dataset), or all of them as one
         Parquet dataset, as one STAR file of RELION, or as coordinate files for RELION's Extract.
     compression : {"auto", "zstd", "lz4", "snappy", "none"}
-        Compression of the Parquet files. ``auto`` chooses for each column, and splits the bytes of floats
-        (byte-stream-split encoding). With the others, files have only encodings that every reader knows.
+        Compression of the Parquet files. ``auto`` chooses the compression of each column, and splits the bytes
+        of floats (byte-stream-split encoding). The other values use only encodings that every reader supports.
     partition_by : str or sequence of str
-        Columns whose values name the folders of Parquet files, and that the files lack; by default those of the inputs.
+        Columns that become partition folders of the Parquet output, and are not in its files. By default, the
+        partition columns of the inputs.
     duplicates_only : bool
-        Write no particle tables, only the lists of duplicates and votes. `materialize`, or the same run without
-        this, writes the tables later.
+        Write no particle tables, only the lists of duplicates and votes. To write the tables later, use
+        `materialize`, or run again without this option.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
         Replace the result of an earlier run.
     threads : int, optional
-        Run in this process, with at most this many threads. By default there is one per core, at most 12.
+        Run in this process, with at most this number of threads. By default there is one thread per core, at most 12.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
         By default, a notebook shows a progress bar.
     names : mapping, optional
-        Names of the pickers of inputs, {input: name}. By default they come from names of folders.
+        Names of the pickers of inputs, {input: name}. By default the names are taken from folders.
     plot_micrographs : sequence of str
-        Micrographs that the report will show besides those that are chosen, named as for `report`.
+        Micrographs that the report shows in addition to its own choice. `report` accepts the same names.
     command_options : mapping, optional
-        Further options of the command line, such as ``{"workers": 4}``, for the command that `status` shows. They
-        have no other effect.
+        Further options of the command line, such as ``{"workers": 4}``, for the command that `status` shows. These
+        options have no other effect.
     **keywords
         Parameters by name, such as ``min_separation=100``, instead of `params`.
 
@@ -145,9 +151,9 @@ def run(
     Raises
     ------
     InputError
-        If the tables or parameters are wrong; nothing is written then.
+        If the tables or parameters are wrong. In this case, nothing is written.
     RunError
-        If the run fails; no result is committed then.
+        If the run fails. In this case, no result is committed.
     """
     began = time.perf_counter()
     params = DedupParams.given(params, keywords)
@@ -190,7 +196,7 @@ def run(
     def identify(job: Job) -> tuple[Job, dict[str, Any]]:
         """Return the job with its run token, and the request."""
         run_id = make_id(params=job.inputs.params)
-        # Checkpoints of a run for duplicates only list no particle files, which this run needs.
+        # Checkpoints of a run with `duplicates_only` list no particle files, so other runs cannot use them.
         parts = [run_id, versions(), rows, *([DUPLICATES_ONLY] if duplicates_only else [])]
         job = replace(job, run_token=store.choose_run_token(parts, replaced))
         options = command_options or {}
@@ -201,13 +207,13 @@ def run(
             on_event = stack.enter_context(notebook_bar())
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event, threads=threads)
         stack.enter_context(executor.listening(job.attempt))
-        at_work = _Run(job, store, identify, overwrite, replaced, began, executor, exposures)
+        current = _Run(job, store, identify, overwrite, replaced, began, executor, exposures)
         try:
-            manifest, already_done = at_work.execute(stack, on_event)
+            manifest, already_done = current.execute(stack, on_event)
         except BaseException as error:
-            at_work.emit(events.failed(str(error) or INTERRUPTED))
+            current.emit(events.failed(str(error) or INTERRUPTED))
             raise
-    contents = None if already_done else at_work.contents
+    contents = None if already_done else current.contents
     return _finished(store, manifest, already_done=already_done, contents=contents)
 
 
@@ -265,13 +271,13 @@ class _Run:
         executor = choose_for_moving(stack, self.executor, scan.plan.moving_rows, on_event)
         if executor is not self.executor:
             self.executor = executor
-            # `on_event` has received these events: it listens to the new cluster only after them.
+            # `on_event` has received these events already, so it listens to the new cluster only afterwards.
             self.emit_start()
             for summary in scan.summaries:
                 self.emit(events.scanned(summary, 0.0))
             self.emit(scan.planned)
             stack.enter_context(executor.listening(self.job.attempt))
-        # As text first: a cluster queried within the log handler would block its own log lines.
+        # Convert to text first: if the log handler queried the cluster, log lines of the cluster would be blocked.
         where = str(executor)
         log.log(executor.log_level, "running %s", where)
         self.job, request = self.identify(self.job)
@@ -281,7 +287,7 @@ class _Run:
             if manifest is None:
                 manifest, already_done = self.write_and_commit(scan, request)
             if self.job.writes_particles and lacks_particles(manifest):
-                # Of a run for duplicates only: a concurrent one, or one whose commit was interrupted.
+                # The manifest is of a run for duplicates only, which ran concurrently or had an interrupted commit.
                 manifest = add_particles(
                     self.job, self.store, manifest, self.executor, self.exposures
                 )
@@ -299,11 +305,11 @@ class _Run:
         summaries.sort(key=lambda summary: summary.fragment)
         repeated = self.executor.find_repeated_uids(self.job)
         check_scanned(inputs, summaries, repeated)
-        census = count_micrographs(summaries)
-        draft = draft_report(summaries, census, self.job.plot_micrographs)
-        plan = make_plan(summaries, census=census, sample=draft.choice)
+        counts = count_micrographs(summaries)
+        draft = draft_report(summaries, counts, self.job.plot_micrographs)
+        plan = make_plan(summaries, counts=counts, sample=draft.choice)
         self.emit(planned := events.planned(plan, summaries))
-        self.job, spacing, doubts = choose_separation(
+        self.job, spacing, separation_warnings = choose_separation(
             self.executor, self.job, summaries, draft.measured
         )
         inputs = self.job.inputs
@@ -323,9 +329,9 @@ class _Run:
             notes, more = find_notes(table)
             for note in notes:
                 log.info("%s", note)
-            # A limit says what to do about low scores.
+            # With `min_score`, the user has already decided about low scores.
             warnings += map(Message, more) if inputs.roles[table.source].min_score is None else []
-        warnings += doubts
+        warnings += separation_warnings
         voters = find_voters(inputs, summaries)
         if voters and inputs.voting:
             warnings += voters.warnings(inputs.voting)
@@ -346,9 +352,9 @@ class _Run:
                 checkpoints = self.write(job, scan, done)
                 self.contents = scan.draft.complete(inputs, staging, checkpoints)
                 check_unchanged(inputs)
-                doubts = find_doubts(job, scan.plan, checkpoints)
-                doubts += vote_doubts(inputs, scan.voters, checkpoints) if scan.voters else []
-                _log_warnings(doubts)
+                warnings = result_warnings(job, scan.plan, checkpoints)
+                warnings += vote_warnings(inputs, scan.voters, checkpoints) if scan.voters else []
+                _log_warnings(warnings)
                 manifest = make_manifest(
                     job,
                     request,
@@ -357,7 +363,7 @@ class _Run:
                     scales=scan.scales,
                     spacing=scan.spacing,
                     voters=scan.voters,
-                    warnings=[*scan.warnings, *doubts],
+                    warnings=[*scan.warnings, *warnings],
                     overwrite=self.overwrite,
                     began=self.began,
                 )

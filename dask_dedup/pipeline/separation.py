@@ -1,4 +1,4 @@
-"""Find the recommended separation of a run before anything is decided, on the sample that the report shows."""
+"""Find the recommended separation of a run from the sample of the report, before the run finds duplicates."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class FoundSpacing:
     Attributes
     ----------
     spacing : Spacing or None
-        None without a gap.
+        None if no gap was found.
     nearest : float
-        Without a gap, the distance within which 95 % of the picks have another one, angstrom; else 0.
+        If no gap was found, the distance in angstrom within which 95 % of the picks have another pick. Otherwise 0.
     picks, micrographs : int
         Size of the sample.
     """
@@ -47,7 +47,7 @@ class FoundSpacing:
     micrographs: int
 
     def choose(self, params: DedupParams) -> DedupParams:
-        """Return the parameters with the recommended separation in place of ``auto``, and log it.
+        """Return the parameters with the recommended separation instead of ``auto``, and log the separation.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class FoundSpacing:
         log.info("%s", Message(f"{own}: {self.reason}"))
         return chosen
 
-    def doubts(self, params: DedupParams) -> list[Message]:
+    def warnings(self, params: DedupParams) -> list[Message]:
         """Return a list of one warning if `min_separation` is not in the gap, else []."""
         found = self.spacing
         if found is None or (fit := judge_separation(found, params)) is Fit.RIGHT:
@@ -77,7 +77,7 @@ class FoundSpacing:
             text = f"{own} leaves duplicates: they end at {found.last_duplicate:.3g} A"
             return [Message(f"{text}, and neighbours begin at {begin} ({self.sample}). Use {use}.")]
         if params.ignore_within_filament:
-            return []  # the neighbours may be of the same filament
+            return []  # the neighbours may be in the same filament
         rejects = "may reject" if fit is Fit.EXEMPT else "rejects"
         return [
             Message(
@@ -87,7 +87,7 @@ class FoundSpacing:
 
     @property
     def reason(self) -> str:
-        """Why a separation is recommended, or why none is."""
+        """The reason why a separation is recommended, or why no separation is recommended."""
         return f"{explain(self.spacing)} ({self.sample})"
 
     @property
@@ -124,20 +124,20 @@ def spacing_of_picks(picks: Picks, params: DedupParams) -> FoundSpacing:
 def choose_separation(
     executor: Executor, job: Job, summaries: Sequence[ScanSummary], choice: SampleChoice
 ) -> tuple[Job, FoundSpacing | None, list[Message]]:
-    """Find the gap between duplicates and real neighbours in the sample of a run that was scanned.
+    """Find the gap between duplicates and real neighbours in the sample of a scanned run.
 
     Parameters
     ----------
     executor : Executor
     job : Job
     summaries : sequence of ScanSummary
-        Of all fragments.
+        Summaries of all fragments.
     choice : SampleChoice
 
     Returns
     -------
     job : Job
-        With the recommended separation in place of ``auto``.
+        The job, with the recommended separation instead of ``auto``.
     found : FoundSpacing or None
         None if the run measures no distances.
     warnings : list of Message
@@ -145,7 +145,7 @@ def choose_separation(
     Raises
     ------
     InputError
-        If the separation is ``auto`` and none is recommended.
+        If the separation is ``auto`` and no separation can be recommended.
     """
     params = job.inputs.params
     if not params.measures:
@@ -153,7 +153,7 @@ def choose_separation(
     picks = sample_picks(executor, job, summaries, choice)
     found = FoundSpacing(*measure_picks(picks, params), len(picks), choice.keys.size)
     if not params.chooses_separation:
-        return job, found, found.doubts(params)
+        return job, found, found.warnings(params)
     params = found.choose(params)
     return replace(job, inputs=replace(job.inputs, params=params)), found, []
 
@@ -161,7 +161,7 @@ def choose_separation(
 def sample_picks(
     executor: Executor, job: Job, summaries: Sequence[ScanSummary], choice: SampleChoice
 ) -> Picks:
-    """Return the compared picks of the sample of a run that was scanned, sorted by row id."""
+    """Return the compared picks in the sample of a scanned run, sorted by row id."""
     parts = [each.sample.picks for each in summaries if each.sample is not None]
     noted = [each for each in parts if each is not None]
     if len(noted) == len(parts) and likely_sampled(choice.keys, job.inputs.rows).all():
@@ -176,9 +176,9 @@ def sample_picks(
 
 
 def with_recorded_separation(params: DedupParams, manifest: dict[str, Any] | None) -> DedupParams:
-    """Return the parameters with the number that a finished run recommends in place of ``auto``.
+    """Replace the separation ``auto`` by the number in the manifest of a finished run.
 
-    If the inputs and the other parameters are those of that run, ``auto`` chooses this number again.
+    For the same inputs and other parameters, ``auto`` would choose this number again.
     """
     if not params.chooses_separation or manifest is None:
         return params

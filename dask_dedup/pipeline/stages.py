@@ -70,9 +70,9 @@ class Scanned:
     """Picks, uids and micrograph names of a scanned fragment, for use in later stages."""
 
     picks: Picks
-    #: As returned by `sorted_uids`.
+    #: Sorted uids, from `sorted_uids`.
     uids: NDArray[np.uint64]
-    #: The micrograph name of each row, if micrographs go by name.
+    #: The micrograph name of each row, if micrographs are matched by name.
     micrograph: pa.ChunkedArray | None
 
     @property
@@ -123,7 +123,7 @@ def collect_picks(
 ) -> tuple[Picks, NDArray[np.int32]]:
     """Return the picks of a fragment that must be shuffled, and the shuffle partition of each pick.
 
-    `picks`, if passed, includes at least these picks, so the fragment is not read again.
+    If `picks` is passed, it must include these picks. The fragment is not read again then.
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
@@ -137,7 +137,7 @@ def collect_picks(
 def sample_fragment(
     job: Job, choice: SampleChoice, number: int, picks: Picks | None = None
 ) -> Picks:
-    """Return the picks of a fragment that belong to a sample. `picks` are all its picks, if passed."""
+    """Return the picks of a fragment that belong to a sample. `picks` are all picks of the fragment, if known."""
     return take_sampled(choice, scan_fragment(job, number)[1].picks if picks is None else picks)
 
 
@@ -153,7 +153,7 @@ class Decided:
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> Decided:
     """Find the duplicates among the picks of a fragment that are not shuffled.
 
-    Of the shuffled picks, only those of the sample are needed.
+    `picks` need not include shuffled picks, except picks of the sample.
     """
     stays = _partitions(plan, picks) < 0
     decisions, counts = decide_picks(job, picks if stays.all() else picks.take(stays))
@@ -161,7 +161,7 @@ def decide_fragment(job: Job, plan: Plan, picks: Picks) -> Decided:
 
 
 def decide_picks(job: Job, picks: Picks) -> tuple[Decisions, DecisionCounts]:
-    """Find the duplicates among the picks of complete micrographs. If this fails, a RunError names the micrograph."""
+    """Find the duplicates among the picks of complete micrographs. Raise a RunError with the micrograph on failure."""
     inputs = job.inputs
     try:
         return decide(picks, inputs.params, inputs.higher_is_better, inputs.voting)
@@ -217,7 +217,7 @@ def write_fragment(
     decided : Decided, optional
         The result of `decide_fragment`, if it has been called.
     micrograph : pyarrow.ChunkedArray, optional
-        As in `Scanned`; read if not passed.
+        Micrograph names as in `Scanned`. They are read if not passed.
     """
     fragment = job.inputs.fragments[number]
     columns = column_reader(job, number)
@@ -244,7 +244,7 @@ def write_fragment(
 
 
 def split_fragment(job: Job, number: int, rejected: RejectedRows) -> FragmentCheckpoint:
-    """Write the kept and rejected rows of a fragment, whose duplicates have been listed before."""
+    """Write the kept and rejected rows of a fragment. An earlier run has listed its duplicates."""
     fragment = job.inputs.fragments[number]
     keep = rejected.read_kept(fragment)
     with _drafting(job) as draft:
@@ -254,7 +254,7 @@ def split_fragment(job: Job, number: int, rejected: RejectedRows) -> FragmentChe
 
 @contextmanager
 def _drafting(job: Job) -> Iterator[Path]:
-    """Yield a temporary folder for the files of a fragment, which become part of the run at the end."""
+    """Yield a temporary folder for the files of a fragment. At the end, the files become part of the run."""
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
         for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
@@ -293,7 +293,7 @@ def _check_decisions(
     rejections: Rejections,
     keep: NDArray[np.bool_],
 ) -> None:
-    """Check that no row is rejected twice, and that as many rows are invalid as in the scan."""
+    """Check that no row is rejected twice, and that the number of invalid rows is the same as in the scan."""
     rejected = np.count_nonzero(~keep)
     if rejected != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {rejected} rows")
@@ -350,7 +350,7 @@ def assemble_conversion(job: Job, outcome: str) -> list[OutputFile]:
 
 
 def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: ReadColumns) -> Decided:
-    """Read the picks of a fragment, and find the duplicates among those that are not shuffled."""
+    """Read the picks of a fragment, and find the duplicates among the picks that are not shuffled."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
     check_rows(rows, fragment)

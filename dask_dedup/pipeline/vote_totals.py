@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.voters import Voters
 
-#: Two pickers may be one if this share of the votes of the smaller one is from exactly the picks of the other.
+#: A run warns if this share of the votes of an input is from picks at exactly the positions of another input's picks.
 _MOST_SHARED = 0.2
-#: Above this share of particles rejected for their votes, a run warns.
+#: A run warns if more than this share of the particles is rejected for their votes.
 _MOST_OUTVOTED = 0.9
 
 
@@ -55,7 +55,7 @@ def vote_totals(
 
 
 def _add(entries: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
-    """Add up the representatives, and those that are kept, by the first number of each entry."""
+    """Add up the numbers of all and of kept representatives, by the first number of each entry."""
     found: Counter[int] = Counter()
     kept: Counter[int] = Counter()
     for key, total, stay in entries:
@@ -75,16 +75,16 @@ def _chance(voting: Voting, voters: Voters) -> list[dict[str, Any]]:
     ]
 
 
-def vote_doubts(
+def vote_warnings(
     inputs: Inputs, voters: Voters, checkpoints: Sequence[FragmentCheckpoint]
 ) -> list[Message]:
-    """Return warnings about the votes of a run that is written."""
+    """Return warnings about the votes of a run, when all fragments are written."""
     voting = inputs.voting
     if voting is None:
         return []
     counts = [checkpoint.votes for checkpoint in checkpoints if checkpoint.votes]
     return [
-        # Without distances, picks at one position are what was asked for.
+        # If no distances are measured, all votes are from picks at the same position.
         *(_warn_about_same(inputs, counts) if inputs.params.measures else ()),
         *warn_about_few(voters, voting, sum(each.unseen for each in counts)),
         *_warn_about_outvoted(inputs, voting, voters, counts),
@@ -108,9 +108,9 @@ def _warn_about_same(inputs: Inputs, counts: Sequence[VoteCounts]) -> list[Messa
     share, one, other = min(shares)
     return [
         Message(
-            f"{inputs.tables[one].path} and {inputs.tables[other].path}: {-share:.0%} of the votes of the one with "
-            "fewer votes are from picks exactly on picks of the other. If both inputs are of one picker, give both "
-            "its name (NAME=PATH)."
+            f"{inputs.tables[one].path} and {inputs.tables[other].path}: {-share:.0%} of the votes of one input are "
+            "from picks at exactly the position of a pick of the other input. If both inputs are from the same "
+            "picker, give both inputs its name (NAME=PATH)."
         )
     ]
 
@@ -124,10 +124,10 @@ def _warn_about_outvoted(
     if outvoted <= _MOST_OUTVOTED * found:
         return []
     params = inputs.params
-    text = f"{outvoted / found:.1%} of the particles that are no duplicates are rejected for their votes."
+    text = f"{outvoted / found:.1%} of the particles that are not duplicates are rejected for their votes."
     if voters.without:
         names = ", ".join(voting.pickers[number] for number in voters.without)
-        text += f" Without particles: {names}."
+        text += f" Pickers without particles: {names}."
     elif not params.undo_symmetry_expansion and not params.not_found_by:
         name = "min_separation" if params.vote_distance is None else "vote_distance"
         value = getattr(params, name)

@@ -1,4 +1,4 @@
-"""The table of votes: each particle that remains, and the pickers that voted for it."""
+"""The table of votes: each particle that is not a duplicate, and the pickers that voted for the particle."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def votes_table(
 ) -> pa.Table:
     """Make the Arrow table of votes, with the columns of `VOTES_SCHEMA` and `groups`.
 
-    `micrographs` and `groups` hold the micrograph and the group values of each row.
+    `micrographs` and `groups` have the micrograph and the group values of each row.
     """
     every = np.ones(len(votes), dtype=bool)
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
@@ -85,7 +85,7 @@ def votes_table(
 def tally_votes(inputs: Inputs, votes: Votes) -> VoteCounts | None:
     """Count the representatives of a fragment by their votes. Return None if votes are not counted.
 
-    `votes` must be in order.
+    `votes` must be sorted by representative (see `Votes.in_order`).
     """
     voting = inputs.voting
     if voting is None:
