@@ -143,7 +143,7 @@ class TestSchedulerFiles:
         file = tmp_path / "s.json"
         file.write_text("{}")
         (line,) = answer("--scheduler-file", file)
-        assert f"--scheduler-file {file}: names no scheduler" in line
+        assert f"--scheduler-file {file}: has no scheduler address" in line
 
     @pytest.mark.usefixtures("impatient")
     def test_of_a_scheduler_that_has_ended(self, answer, tmp_path):

@@ -137,7 +137,7 @@ def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
 ):
     source = make_input("scrambled", tmp_path)
     run(source, tmp_path / "whole")
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "CHECK_SECONDS", 0.2)
     with cluster(tmp_path / "cluster", workers=1) as (there, client):
         on_event = when_checkpoints(out, 3, there.workers[0].kill)
         with (
@@ -157,7 +157,7 @@ def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
 
 @pytest.mark.slow
 def test_a_run_stops_when_all_workers_stay_paused(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "CHECK_SECONDS", 0.2)
     monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
     source = make_input("scrambled", tmp_path)
 
@@ -210,7 +210,7 @@ def test_a_scheduler_that_is_lost_while_a_result_is_fetched_is_named(reason):
 
 @pytest.mark.slow
 def test_a_run_stops_when_the_scheduler_freezes(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "CHECK_SECONDS", 0.2)
     monkeypatch.setattr(watchdog, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(watchdog, "SILENT_SECONDS", 2.0)
     source = make_input("scrambled", tmp_path)

@@ -353,7 +353,7 @@ class TestCrash:
             outcome = cli("run", path, "--output", out, "--quiet")
         assert outcome.exit_code == 1
         warning, line = outcome.stderr.splitlines()
-        assert warning.endswith("not in place. Run the same command to finish.")
+        assert warning.endswith("not committed. Run the same command to finish.")
         assert line.startswith("dask-dedup: ")
         assert f"{out}: the disk is full" in line
         assert not (out / "manifest.json").exists()

@@ -194,7 +194,7 @@ def test_a_wait_for_workers_is_announced(caplog, monkeypatch):
     client = SimpleNamespace(nthreads=lambda: next(answers))
     scheduler.wait_for_workers(client, 2, lambda: None)
     assert caplog.messages == [
-        "no worker has connected yet; the run starts when the first one does"
+        "no worker has connected yet; the run starts when the first worker connects"
     ]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Security
 
-#: Threads of each worker process of a local cluster, at most.
+#: Largest number of threads in a worker process of a local cluster.
 THREADS_PER_WORKER = 4
 _SCHEDULER_ADDRESS = re.compile(r"scheduler[-_]address")
 
@@ -41,7 +41,7 @@ def configured_address() -> str | None:
 
 
 def _may_be_configured() -> bool:
-    """Check, without importing Dask, whether Dask's configuration may name a scheduler."""
+    """Check, without importing Dask, whether Dask's configuration may have the address of a scheduler."""
     if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
         return True
     folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]
@@ -63,8 +63,7 @@ def connect(
 ) -> Client:
     """Connect to a running Dask cluster. Return a client, which the exit stack closes.
 
-    `address` or `scheduler_file` names the scheduler. By default, address and certificates are read from Dask's
-    configuration.
+    By default, the address (`address` or `scheduler_file`) and the certificates are read from Dask's configuration.
     """
     from distributed import Client, Security
 
@@ -98,9 +97,9 @@ def start_local(
 ) -> Client:
     """Start a cluster on this machine and return its client.
 
-    The stack closes the cluster. By default it uses all cores, most of the memory, and the certificates of Dask's
-    configuration. A single worker is part of this process. Everything listens on this machine only, unless the
-    dashboard's address names a host.
+    The stack closes the cluster. By default the cluster uses all cores, most of the memory, and the certificates of
+    Dask's configuration. A single worker runs in this process. Scheduler, workers and dashboard listen only on this
+    machine, unless the dashboard's address has a host.
     """
     from distributed import LocalCluster
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a scheduler, for its file and for its first worker.
 CONNECT_SECONDS = 25
-#: Seconds after which a waiting program says so.
+#: Seconds of waiting before a log line about it.
 NOTICE_SECONDS = 3.0
-#: More seconds than Dask takes to report that nobody listens, so that its reason is known.
+#: Additional seconds, so that Dask can report an error before the time is over.
 _GRACE_SECONDS = 1.0
 
 log = logging.getLogger("dask_dedup")
@@ -36,7 +36,7 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def waiting_notice(what: str) -> Iterator[None]:
-    """Log what the program waits for, and when it gives up, if the block takes over `NOTICE_SECONDS`."""
+    """Log the reason of waiting and the end of the waiting time, if the block takes over `NOTICE_SECONDS`."""
     words = (
         "waiting for %s; the run stops at %s without it",
         what,
@@ -57,7 +57,7 @@ def read_scheduler_file(file: Path) -> str:
     Raises
     ------
     InputError
-        If there is no such file after `CONNECT_SECONDS`, or it names no address.
+        If there is no such file after `CONNECT_SECONDS`, or the file has no address.
     """
     name = parameter("scheduler_file", file)
     if not file.parent.is_dir():
@@ -71,7 +71,7 @@ def read_scheduler_file(file: Path) -> str:
             except FileNotFoundError:
                 pass
             except (OSError, ValueError, KeyError, TypeError):  # also while it is being written
-                reason = "names no scheduler"
+                reason = "has no scheduler address"
             if time.monotonic() > end:
                 raise InputError(
                     f"{name}: {reason}. A scheduler writes it: dask scheduler --scheduler-file {file}"
@@ -86,8 +86,8 @@ def check_scheduler(address: str, security: Security) -> None:
             identity = _run(address, security)
     except TimeoutError as error:
         raise RunError(
-            f"cannot connect to the Dask scheduler at {address}: something listens there, but does not answer as a "
-            "scheduler. Check the port: the scheduler's is usually 8786, its dashboard's 8787. "
+            f"cannot connect to the Dask scheduler at {address}: a program listens there, but it does not answer as a "
+            "scheduler. Check the port: schedulers usually use 8786, and dashboards 8787. "
             f"{_tls_advice()}"
         ) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -101,7 +101,7 @@ def check_scheduler(address: str, security: Security) -> None:
 
 
 def cannot_connect(address: str, error: BaseException) -> RunError:
-    """Return an error that names the address, the reason in the words of Dask, and what to check."""
+    """Return an error with the address, the message of Dask, and advice."""
     reason = [str(each) for each in causes(error, contexts=True) if str(each)][-1]
     advice = f"Check the address, such as tcp://node1:8786. {_tls_advice()}"
     if any(isinstance(each, ConnectionRefusedError) for each in causes(error, contexts=True)):
@@ -110,7 +110,7 @@ def cannot_connect(address: str, error: BaseException) -> RunError:
 
 
 def _tls_advice() -> str:
-    """Return a sentence that names the options for a scheduler with TLS."""
+    """Return a sentence about the options for a scheduler with TLS."""
     return (
         "A scheduler with TLS needs tls:// and certificates of its authority: "
         f"{parameter('tls_ca_file')}, {parameter('tls_cert')} and {parameter('tls_key')}."
@@ -131,7 +131,7 @@ def _in_event_loop() -> bool:
 
 
 async def _identify(address: str, security: Security) -> dict[str, Any]:
-    """Return what a Dask server says about itself, with its ``type``: Scheduler, Worker or Nanny."""
+    """Return the identity of a Dask server, with its ``type``: Scheduler, Worker or Nanny."""
     from distributed import rpc
 
     settings = security.get_connection_args("client")

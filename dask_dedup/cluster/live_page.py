@@ -1,4 +1,4 @@
-"""The live page of a cluster (`monitoring.dashboard`), seen from a client."""
+"""Functions of a client for the live page of a cluster (`monitoring.dashboard`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def live_page_link(client: Client) -> str | None:
     if not (page and link):
         return None
     if client.scheduler.address.startswith("inproc://"):
-        # Dask then shows the machine's network address, where the page may not listen.
+        # In this case Dask returns the machine's network address, but the page may listen only on another address.
         options = getattr(client.cluster, "scheduler_spec", {}).get("options", {})
         host = str(options.get("dashboard_address", "")).rpartition(":")[0]
         if host in ("0.0.0.0", ""):
@@ -40,7 +40,7 @@ def show_report(client: Client, event: Event) -> None:
 
 
 def wait_for_visitors(client: Client) -> None:
-    """Wait until the open live pages show how the run ended, because the cluster closes next."""
+    """Wait until the open live pages show the end of the run, because the cluster closes next."""
     from asyncio import CancelledError
 
     with suppress(OSError, TimeoutError, CancelledError):

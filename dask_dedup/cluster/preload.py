@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from distributed import Nanny, Worker
 
 TRIM = "MALLOC_TRIM_THRESHOLD_"
-#: Dask's default. Another value was set by the user and stays.
+#: Dask's default. Other values are set by the user and are not changed.
 DASK_TRIM = "65536"
-#: Upper limits of glibc's own adaptation: larger blocks are returned to the system.
+#: Highest values to which glibc raises its limits by itself. Larger blocks are returned to the system.
 GLIBC_LIMITS = {"MALLOC_MMAP_THRESHOLD_": str(2**25), TRIM: str(2**26)}
 POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
@@ -43,6 +43,6 @@ def _reuse_freed_memory(nanny: Nanny) -> None:
 
 
 def _disable_logging(*_: object) -> None:
-    # Ctrl-C reaches all processes of a terminal. The main process closes the cluster; without this,
-    # workers print tracebacks because the scheduler disappears first.
+    # Ctrl-C reaches all processes of a terminal. The main process closes the cluster, and the scheduler ends before
+    # the workers. Workers would print tracebacks about the lost scheduler.
     logging.disable()

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from distributed import Client, Security
     from distributed.deploy import Cluster
 
-#: A worker that is silent for this long counts as lost. All stages release the GIL, so a busy worker still answers.
+#: A worker counts as lost after this time without a message. The stages release the GIL, so busy workers answer.
 WORKER_TTL = "60s"
-#: By default Dask closes a nanny, or cancels a job, whose worker is missing for 15 s; a restart may take longer.
+#: By default Dask closes a nanny or cancels a job if its worker is missing for 15 s. A restart may take longer.
 LOST_WORKER_TIMEOUT = "365 days"
 #: At WARNING, the scheduler would log the start and the end of every shuffle.
 LOG_LEVEL = logging.ERROR
-#: Seconds to wait for more workers after the first: a shuffle uses only the workers present when it starts.
+#: Seconds to wait for more workers after the first worker. A shuffle uses only workers that are there at its start.
 MORE_WORKERS_SECONDS = 10.0
 POLL_SECONDS = 0.1
-#: Seconds without a worker after which a waiting program says so.
+#: Seconds without a worker before a log line about it.
 NOTICE_SECONDS = 5.0
 HIGHEST_PORT = 65535
 
@@ -73,7 +73,7 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
 
 
 def client_of(stack: ExitStack, cluster: Cluster) -> Client:
-    """Return a client of a started cluster. The stack closes both, when open live pages show how the run ended."""
+    """Return a client of a started cluster. The stack closes both after open live pages show the end of the run."""
     from distributed import Client
 
     stack.enter_context(closing_quietly(cluster))
@@ -93,7 +93,7 @@ def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> 
         check()
         connected = len(client.nthreads())
         if not (connected or noticed) and time.monotonic() - began > NOTICE_SECONDS:
-            log.info("no worker has connected yet; the run starts when the first one does")
+            log.info("no worker has connected yet; the run starts when the first worker connects")
             noticed = True
         if connected and first is None:
             first = time.monotonic()

@@ -1,7 +1,7 @@
 """TLS certificates of a cluster's scheduler, workers, client and dashboard.
 
-Everyone who can connect to a cluster can run code on it. With TLS, Dask refuses connections without a certificate
-of the cluster's authority, on both ends.
+Everyone who can connect to a cluster can run code on it. With TLS, both ends of a connection need a certificate of the
+cluster's authority. Otherwise Dask refuses the connection.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ class PairCounts:
     same_uid : int
         Pairs with the same uid.
     across_halves : int
-        Pairs in two half-sets.
+        Pairs of particles in different half-sets.
     by_row_order : int
-        Pairs that are equal in everything that ranks them but the row number.
+        Pairs that differ in rank only because of the row number.
     lost_to : tuple of int
         Pairs by the input of the winner.
     distances : tuple of int
@@ -50,15 +50,15 @@ class VoteCounts:
     Attributes
     ----------
     by_votes : tuple of (int, int, int)
-        Numbers of votes, with the representatives that have so many, and how many of them are kept.
+        A number of votes, the representatives with this number of votes, and the kept representatives among them.
     by_pickers : tuple of (int, int, int)
         The same for sets of pickers. Each picker is a bit. Empty if `Voting.lists_sets` is False.
     unseen : int
-        Representatives that are rejected, or spared, because too few pickers have particles on their micrograph.
+        Representatives that are rejected, or kept, because too few pickers have particles on the micrograph.
     voters : tuple of int
         Votes by the input of the nearest voter.
     coincident : tuple of (int, int, int)
-        Pairs of inputs, with the votes from a particle of the first at exactly the position of one of the second.
+        Two inputs, and the votes from particles of the first input at exactly the position of a particle of the second.
     """
 
     by_votes: tuple[tuple[int, int, int], ...]
@@ -81,7 +81,7 @@ class FragmentCheckpoint:
     votes : VoteCounts or None
         None if votes are not counted.
     sample : str
-        Hash of the choice of the sample that was noted.
+        Hash of the report's sample.
     counts : DecisionCounts
         Counts for the micrographs that are entirely in the fragment.
     files : dict of str to tuple of OutputFile
@@ -104,7 +104,7 @@ class FragmentCheckpoint:
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Serialize the checkpoint to JSON text that includes a checksum."""
+        """Serialise the checkpoint to JSON text that includes a checksum."""
         return json.dumps(with_checksum(asdict(self)))
 
 
@@ -134,5 +134,5 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
 
 
 def _as_tuple(value: Any) -> Any:
-    """Return a tuple in place of a list, and of the lists in it."""
+    """Convert a list, and the lists in it, to tuples."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

@@ -5,7 +5,7 @@
     OUT/particles_kept/ particles_rejected/ duplicates/    the tables
     OUT/votes/                                             if votes are counted
     OUT/report.html  plots/  verification.json             the report
-    OUT/manifest.json                                      written last: with it the result is finished
+    OUT/manifest.json                                      written last, when the result is finished
     OUT/.dask-dedup-<id>/                                  the staging folder of an unfinished run:
         request.json  checkpoints/  notes/  pieces/        (and, on a local file system, its tables)
 """
@@ -25,13 +25,13 @@ VERIFICATION = "verification.json"
 STAGING_PREFIX = ".dask-dedup-"
 LOCK = f"{STAGING_PREFIX}lock"
 REPORT_PREFIX = f"{STAGING_PREFIX}report-"
-#: What the run was asked for: everything its files depend on, and the parameters to resume it.
+#: Request of the run: everything that determines its files, and the parameters to resume the run.
 REQUEST = "request.json"
 #: One file per written fragment.
 CHECKPOINTS = "checkpoints"
-#: One file per written fragment, with what the report shows of it.
+#: One file per written fragment, with data for the report.
 NOTES = "notes"
-#: Fragments of tables in the input's own format, before they are joined.
+#: Part files of tables in the input's format, before these files are joined.
 PIECES = "pieces"
 #: Folders in which tasks write before they move their files.
 DRAFTS = "drafts"

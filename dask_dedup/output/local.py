@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
-#: Where a replaced result waits, in the staging folder, until the new one is in place.
+#: Subfolder of the staging folder for the replaced result, until the new result is complete.
 _REPLACED = "replaced"
 
 
@@ -156,7 +156,7 @@ class LocalStore(ResultStore):
         found = find_manifest(output)
         same = found is not None and found["run_id"] == manifest["run_id"]
         if found and same and not overwrite:
-            # A concurrent run of the same id, or an interruption right after the commit.
+            # A concurrent run with the same id has committed, or this run was interrupted right after its commit.
             remove(staging)
             return found
         if not (staging / MANIFEST).exists():
@@ -219,7 +219,7 @@ class LocalStore(ResultStore):
             return None
         manifest: dict[str, Any] = json.loads(path.read_text())
         if MATERIALIZED in manifest:
-            # The result of these tables was removed.
+            # Without its result, the commit of particle tables cannot be continued.
             result = find_manifest(self.output)
             return manifest if result and same_result(result, manifest) else None
         found = None if _staged_tables(staging) else find_manifest(self.output)
@@ -238,7 +238,7 @@ class LocalStore(ResultStore):
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
-        """Yield a temporary folder for the report. At the end, move page and plots to the output folder."""
+        """Yield a temporary folder for the report. At the end, move the page and the plots to the output folder."""
         with tempfile.TemporaryDirectory(prefix=REPORT_PREFIX, dir=self.output) as folder:
             yield Path(folder)
             if (self.output / PLOTS).exists():

@@ -29,14 +29,14 @@ def locked(output: Path) -> Iterator[None]:
     """Lock an output folder within the context. Raise `OutputExistsError` if another run holds the lock.
 
     A missing folder is created, and removed at the end if it is empty. On a file system without locks the run
-    continues unlocked: only one of two concurrent runs can create the manifest.
+    continues without a lock. This is safe, because only one of two concurrent runs can create the manifest.
     """
     made = not output.exists()
     file = _lock(output)
     try:
         yield
     finally:
-        # Removed while it is held, so that no other run can lock a file that is about to be removed.
+        # The file is removed while it is locked. Otherwise another run could lock a file that is removed next.
         (output / LOCK).unlink(missing_ok=True)
         os.close(file)
         if made and output.is_dir() and not any(output.iterdir()):
@@ -44,7 +44,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def find_holder(output: Path) -> str | None:
-    """Return the run that holds a folder, as "process 123 on node7, since 12:30", or None."""
+    """Return the run that has locked a folder, such as "process 123 on node7, since 12:30", or None."""
     try:
         # Read-only, because the run may belong to another user.
         file = os.open(output / LOCK, os.O_RDONLY)
@@ -80,7 +80,7 @@ def _lock(output: Path) -> int:
         os.close(file)
     since = datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="seconds")
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    # The lock works without the note; a full disk is reported by the next write.
+    # The lock works without the note, and the next write reports a full disk.
     with suppress(OSError):
         os.truncate(file, 0)
         os.write(file, json.dumps(note).encode())
@@ -88,7 +88,7 @@ def _lock(output: Path) -> int:
 
 
 def held_error(output: Path, holder: str) -> OutputExistsError:
-    """Return the `OutputExistsError` about an output folder that another run holds."""
+    """Return the `OutputExistsError` about an output folder that another run has locked."""
     return OutputExistsError(
         f"{output}: another run is writing there ({holder}). Wait for it, or choose another folder."
     )

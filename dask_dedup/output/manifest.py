@@ -14,12 +14,12 @@ from dask_dedup.storage.paths import at
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Version of the manifest's keys. A reader refuses any other.
+#: Version of the manifest's keys. Other versions are refused.
 FORMAT = 3
 CHECKSUM = "checksum"
 #: Whether the result has no particle tables. Older manifests lack this key.
 DUPLICATES_ONLY = "duplicates_only"
-#: When and with which versions the particle tables were added to a result.
+#: Time and software versions of the particle tables that were added to a result.
 MATERIALIZED = "materialized"
 
 
@@ -60,12 +60,12 @@ def lacks_particles(manifest: dict[str, Any]) -> bool:
 
 
 def same_result(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether two manifests are of one result, which may have got its particle tables meanwhile."""
+    """Return whether two manifests are of the same result, with or without particle tables."""
     return all(one[key] == other[key] for key in ("run_id", "created"))
 
 
 def to_json(values: Any, indent: str = "") -> str:
-    """Return JSON text with one line for each file, and for each other object or list without nested ones.
+    """Return JSON text with one line for each object or list that contains no other, such as a file's entry.
 
     Examples
     --------
@@ -109,6 +109,6 @@ def checksum_ok(values: dict[str, Any]) -> bool:
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    # Through JSON first: number keys become text, which changes their order.
+    # Convert to JSON and back first, because keys that are numbers become text, which changes their order.
     plain = json.loads(json.dumps({key: values[key] for key in values if key != CHECKSUM}))
     return digest_of(plain)

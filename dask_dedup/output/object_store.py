@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
-#: Lists, in the staging folder, the files of the replaced result.
+#: File in the staging folder that lists the files of the replaced result.
 _SUPERSEDED = "superseded.json"
 
 log = logging.getLogger("dask_dedup")
@@ -116,7 +116,7 @@ class ObjectStore(ResultStore):
         content = (to_json(request) + "\n").encode()
         try:
             create(staging / REQUEST, content)
-            # The store must refuse this one.
+            # The store must refuse to create the same object again.
             create(staging / REQUEST, content)
         except FileExistsError:
             return staging
@@ -211,7 +211,7 @@ class ObjectStore(ResultStore):
         return [*staging.values(), *unknown]
 
     def discard(self, folder: Path) -> None:
-        """Remove all files of the run that `folder` belongs to. If the run is finished, only tidy."""
+        """Remove all files of the run that `folder` belongs to. Keep the files of a finished result."""
         finished = self.find_concurrent(folder)
         if finished:
             self.tidy(finished)
@@ -233,7 +233,7 @@ class ObjectStore(ResultStore):
         self._abort_uploads(token_of(staging))
 
     def _abort_uploads(self, token: str) -> None:
-        """Abort the multipart uploads of a killed run. Such uploads cost money, but no file listing shows them."""
+        """Abort the multipart uploads of a killed run. Such uploads cost money, and file listings do not show them."""
         if not is_s3(self.output):
             return
         remote: Any = self.output

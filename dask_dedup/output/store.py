@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
-#: Run tokens, and the beginnings of run ids, in the names of folders.
+#: Tokens in folder names: run tokens, or the first digits of run ids.
 TOKEN = re.compile(r"[0-9a-f]{12}")
 _STAGING = re.compile(re.escape(STAGING_PREFIX) + TOKEN.pattern)
 
@@ -78,7 +78,7 @@ class ResultStore(ABC):
                 )
 
     def check_idle(self) -> None:
-        """Raise `OutputExistsError` if another run holds the folder."""
+        """Raise `OutputExistsError` if another run has locked the folder."""
         holder = self.holder()
         if holder:
             raise held_error(self.output, holder)
@@ -88,12 +88,12 @@ class ResultStore(ABC):
         """Raise an error if nothing can be written into the folder."""
 
     def check_free(self, tables: Sequence[str]) -> None:  # noqa: B027 (runs have subfolders in object stores)
-        """Raise `OutputExistsError` if files that no run has written are in the place of `tables`."""
+        """Raise `OutputExistsError` if files that no run has written have the names of `tables`."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
         """Return the manifest if this run is already finished. Return None if the folder is free.
 
-        Raise `OutputExistsError` if the folder holds anything else, or a damaged result of this run.
+        Raise `OutputExistsError` if the folder has other content, or a damaged result of this run.
         """
         manifest = find_manifest(self.output)
         if manifest is None:
@@ -133,10 +133,10 @@ class ResultStore(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Reserve the folder for one run. Raise `OutputExistsError` if another run holds the folder."""
+        """Lock the folder for one run. Raise `OutputExistsError` if another run has locked the folder."""
 
     def holder(self) -> str | None:
-        """Return the run that holds the folder, as "process 123 on node7, since 12:30", or None."""
+        """Return the run that has locked the folder, such as "process 123 on node7, since 12:30", or None."""
         return None
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:  # noqa: ARG002
@@ -159,7 +159,8 @@ class ResultStore(ABC):
     def draft(self, staging: Path) -> AbstractContextManager[Path]:
         """Yield a temporary local folder for new files. At the end, add the files to the run.
 
-        Their paths are those in `layout`. A repeated task may write them again. Checkpoints are moved last.
+        The files have the paths of `layout`. A repeated task may write the same files again. Checkpoints are moved
+        last.
         """
 
     def find_checkpoints(
@@ -187,19 +188,19 @@ class ResultStore(ABC):
     ) -> dict[str, Any]:
         """Turn the staged files into the result. Can be repeated after an interruption.
 
-        Return the manifest of the result: `manifest`, or that of a concurrent run with the same id. Raise
-        `OutputExistsError` if a different run has finished here meanwhile. `replaced` is the manifest of
-        the result to be replaced.
+        Return the manifest of the result: `manifest`, or the manifest of a concurrent run with the same id.
+        Raise `OutputExistsError` if a different run has finished here meanwhile. `replaced` is the manifest
+        of the result to be replaced.
         """
 
     @abstractmethod
     def add_tables(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any]
     ) -> dict[str, Any]:
-        """Put the staged tables beside those of a finished result, and replace its manifest.
+        """Add the staged tables to a finished result, and replace its manifest.
 
         Can be repeated after an interruption. Return the manifest of the result, as `commit` does. `replaced` is the
-        manifest so far.
+        current manifest.
         """
 
     def close_failed(
@@ -211,14 +212,14 @@ class ResultStore(ABC):
         has finished.
         """
         if self.staged_manifest(staging) is not None:
-            log.warning("the result is complete but not in place. Run the same command to finish.")
+            log.warning("the result is complete but not committed. Run the same command to finish.")
             return None
         try:
-            # Without an answer, every further request would take minutes to fail.
+            # If the store does not answer, every further request would take minutes to fail.
             check_access([staging])
             finished = self.find_concurrent(staging)
         except DedupError:
-            log.warning("what is written stays in %s. Run the same command to resume.", staging)
+            log.warning("written fragments stay in %s. Run the same command to resume.", staging)
             return None
         if finished is not None:
             self.tidy(finished)
@@ -263,7 +264,7 @@ class ResultStore(ABC):
 
     def staged_files(self, staging: Path) -> dict[Path, int]:
         """Map each file of an unfinished run to its size in bytes."""
-        # The request in the staging folder comes last: it shows that the other files are a run's.
+        # The request in the staging folder comes last, because it shows that the other files belong to a run.
         folders = [*(self.output / table / token_of(staging) for table in TABLES), staging]
         return {file: size for folder in folders for file, size in list_files(folder).items()}
 
@@ -299,7 +300,7 @@ def token_of(folder: Path) -> str:
 
 
 def tokens_of(manifest: dict[str, Any]) -> set[str]:
-    """Return the tokens of the runs that wrote the tables of a result: its run token, and that of earlier tables."""
+    """Return the tokens of the runs that wrote the tables of a result: the last run, and runs for earlier tables."""
     if not manifest["run_token"]:
         return set()
     return {manifest["run_token"], *(entry["path"].split("/")[1] for entry in manifest["outputs"])}

@@ -105,7 +105,7 @@ def start_in_allocation(
     processes = settings.count_processes(allocation.cores)
     script = _worker_script(allocation, processes, cluster.scheduler_address, network, security)
     step = stack.enter_context(_srun(allocation, script))
-    # Closed before the step, whose workers end when they lose the scheduler.
+    # The cluster is closed before the step, because the workers end when they lose the scheduler.
     client = scheduler.client_of(stack, cluster)
 
     def check() -> None:
@@ -125,9 +125,9 @@ def _srun(allocation: Allocation, script: str) -> Iterator[subprocess.Popen[byte
     command = [
         "srun",
         f"--ntasks={allocation.tasks}",
-        # srun does not take this from sbatch.
+        # srun does not inherit this option from sbatch.
         f"--cpus-per-task={allocation.cores}",
-        # A lost worker must not end the others.
+        # A lost worker must not end the other workers.
         "--kill-on-bad-exit=0",
         "--input=none",
         *_log_options(),
@@ -152,7 +152,7 @@ def _worker_script(
     interface: str,
     security: Security | None,
 ) -> str:
-    """Return a shell script that starts the workers of one SLURM task. Variables in it are expanded on the node."""
+    """Return a shell script that starts the workers of one SLURM task. Its variables are expanded on the node."""
     words = [
         settings.setting("python", sys.executable),
         "-m",

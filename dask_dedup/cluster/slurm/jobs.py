@@ -35,7 +35,7 @@ log = logging.getLogger("dask_dedup")
 class WorkerJob(SLURMJob):  # type: ignore[misc]
     """A SLURM job that runs Dask workers."""
 
-    #: Why sbatch refused the job, in its words.
+    #: The message of sbatch if it refused the job.
     refusal: str | None = None
 
     async def start(self) -> None:
@@ -97,7 +97,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
                 )
             if state.has_ended:
                 self._check_end(job, state)
-                # Not through `scale`: retiring workers that are gone may take forever.
+                # Not through `scale`, which may wait forever for lost workers to retire.
                 self.worker_spec.pop(name, None)
                 self.workers.pop(name, None)
                 job.status = Status.closed
@@ -128,7 +128,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         log.warning("%s: submitting another", text)
 
     def _log_queue(self, states: Mapping[str, queue.JobState]) -> None:
-        """Log how many worker jobs are pending, and why, whenever this changes."""
+        """Log the number of pending worker jobs and the reasons, whenever these change."""
         reasons = [state.reason for state in states.values() if state.is_pending]
         waiting, why = counted(len(reasons), "job"), ", ".join(dict.fromkeys(reasons))
         text = f"{waiting} in SLURM's queue ({why})"

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for squeue, which blocks while SLURM's controller restarts.
 ANSWER_SECONDS = 30
+#: State of a job that SLURM no longer knows.
+UNKNOWN = "no longer in SLURM's list"
 ENDED = frozenset(
     {
         *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"),
-        *("BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED", "gone"),
+        *("BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED", UNKNOWN),
     }
 )
 #: Reasons for which a pending job never starts unless its request changes.
@@ -34,9 +36,9 @@ class JobState(NamedTuple):
     Attributes
     ----------
     state : str
-        SLURM's name, such as PENDING or TIMEOUT; "gone" if SLURM no longer knows the job.
+        SLURM's name, such as PENDING or TIMEOUT. `UNKNOWN` if SLURM no longer knows the job.
     reason : str
-        Why the job is pending or has failed; "None" without a reason.
+        The reason why the job is pending or has failed. "None" without a reason.
     """
 
     state: str
@@ -63,7 +65,7 @@ class JobState(NamedTuple):
 
 def job_states(jobs: Iterable[str]) -> dict[str, JobState] | None:
     """Map job id to the job's state in squeue. Return None if squeue fails."""
-    states = dict.fromkeys(jobs, JobState("gone"))
+    states = dict.fromkeys(jobs, JobState(UNKNOWN))
     command = [
         *("squeue", "--noheader", "--states=all", "--format=%i|%T|%r"),
         f"--jobs={','.join(states)}",

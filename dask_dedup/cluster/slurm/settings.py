@@ -10,7 +10,7 @@ from dask_dedup.hints import parameter
 
 #: Threads of each worker process.
 THREADS_PER_PROCESS = 4
-#: Options of `dask worker` that go before those of the configuration, which override them.
+#: Default options of `dask worker`. The options of the configuration follow and override these.
 WORKER_OPTIONS = (
     *("--preload-nanny", "dask_dedup.cluster.preload"),
     *("--dashboard-address", "127.0.0.1:0"),

@@ -12,7 +12,7 @@ from dask_dedup.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Workers leave at most this long before their time limit.
+#: Workers stop at most this number of seconds before their time limit.
 LEAVE_SECONDS = 300.0
 _LIMIT = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Interface of executors, which run the scan and the write stage. ``str(executor)`` says where they run."""
+    """Interface of executors, which run the scan and the write stage. ``str(executor)`` is for the log."""
 
-    #: Level of the log line that says where the run takes place.
+    #: Level of this log line.
     log_level: int
 
     def emit(self, event: Event) -> None:

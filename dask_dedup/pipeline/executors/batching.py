@@ -16,22 +16,21 @@ if TYPE_CHECKING:
 
     from dask_dedup.pipeline.job import Job
 
-#: Least and most work of a task, in particles: tasks with less cost more than their work, and what a worker reads
-#: of a group of fragments stays in its memory.
+#: Least and most work of a task, in particles. Smaller tasks cost more time than their work. Larger tasks need too
+#: much memory, because a worker keeps the data of all fragments of a task.
 TASK_ROWS, MOST_TASK_ROWS = 100_000, 1_000_000
 #: Work to open and write a fragment, in particles.
 FRAGMENT_ROWS = 10_000
-#: Tasks for each thread, if they have enough work: the last ones keep all threads busy.
+#: Number of tasks per thread, if there is enough work. With several tasks, all threads are busy until the end.
 TASKS_PER_THREAD = 8
-#: Tasks that write fragments with moved decisions, at most: a shuffle has tasks for every pair of
-#: partitions.
+#: Largest number of tasks that write fragments with shuffled picks. A shuffle has tasks for every pair of partitions.
 MOST_WRITERS = 1_000
 
 
 def group_fragments(
     job: Job, fragments: Sequence[int], threads: int, most: int | None = None
 ) -> list[list[int]]:
-    """Split the list `fragments` into sublists of about equal work, at most `most`, for a number of threads."""
+    """Split `fragments` into groups of about equal work for a number of threads. Make at most `most` groups."""
     rows = [job.inputs.fragments[number].rows for number in fragments]
     work = np.array(rows, dtype=np.int64) + FRAGMENT_ROWS
     share = int(work.sum()) // (threads * TASKS_PER_THREAD)
@@ -44,7 +43,7 @@ def group_fragments(
 
 
 def groups_of(groups: Mapping[int, Sequence[int]], fragments: int) -> NDArray[np.int64]:
-    """Return the group number of each fragment, an array. Fragments in no group have -1."""
+    """Return an array with the group number of each fragment. Fragments in no group have -1."""
     numbers = np.full(fragments, -1, dtype=np.int64)
     for number, group in groups.items():
         numbers[list(group)] = number
@@ -52,7 +51,7 @@ def groups_of(groups: Mapping[int, Sequence[int]], fragments: int) -> NDArray[np
 
 
 def describe_groups(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Return what a task on each group of fragments does, for messages. `verb` is such as ``writing``."""
+    """Return a description of the task on each group of fragments, for messages. Example of `verb`: ``writing``."""
     descriptions = []
     for group in groups:
         first = job.inputs.fragments[group[0]]
@@ -70,7 +69,7 @@ def task_name(task: Any) -> str:
 def pieces_of(
     client: Client, parts: list[Future], numbers: Sequence[int]
 ) -> dict[int, list[Future]]:
-    """Return the futures that have the pieces with each number, of all parts."""
+    """Map each number to the futures of the pieces with this number, from all parts."""
     if len(numbers) == 1 or len(parts) == 1:
         return dict.fromkeys(numbers, parts)
     which = [number for number in numbers for _ in parts]

@@ -5,7 +5,7 @@ particles are shuffled back::
 
     scan ─► shuffle ─► decide ─► shuffle ─► write
 
-Few picks are shuffled by tasks that pass on pieces, many by Dask's P2P shuffle (`p2p`).
+If there are few picks, tasks pass on pieces of them. Many picks are shuffled by Dask's P2P shuffle (`p2p`).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for the scheduler to pass on the final event of a run.
 END_SECONDS = 2.0
-#: Tasks that pass on pieces, at most. For more, Dask's P2P shuffle is faster.
+#: Largest number of pieces that tasks pass on. For more pieces, Dask's P2P shuffle is faster.
 MOST_PIECES = 5_000
-#: Uids that one task compares, unless that takes more tasks: every worker has a piece of every range.
+#: Number of uids that a task compares, and largest number of pieces. Every worker has a piece for every task.
 RANGE_ROWS, MOST_UID_PIECES = 4_000_000, 100_000
 
 
@@ -70,7 +70,7 @@ class DistributedExecutor:
         self._attempt = ""
         self._emitted_end = False
         self._finished = FinishedTasks(client, self._stall)
-        #: What the scan left on the workers: groups of fragments, and what is kept of each.
+        #: Groups of scanned fragments, and for each group the picks and uids that stay on the workers.
         self._groups: list[list[int]] = []
         self._scanned: dict[int, Future] = {}
         self._uid_samples: list[NDArray[np.uint64]] = []
@@ -102,7 +102,7 @@ class DistributedExecutor:
 
     def emit(self, event: Event) -> None:
         """Send an event to the Dask scheduler, which forwards events to all listeners."""
-        # Monitoring must not make a run fail, nor delay the message of why it failed.
+        # Monitoring must neither make a run fail nor delay the error message of a failed run.
         with suppress(OSError, TimeoutError):
             if self.client.status == "running" and not self._finished.lost:
                 self.client.log_event(TOPIC, {"client": self.client.id, **event})
@@ -132,7 +132,7 @@ class DistributedExecutor:
             self.client.unsubscribe_topic(TOPIC)
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan all fragments on the workers. Uids and, if there is memory for them, picks stay there."""
+        """Scan all fragments on the workers. The uids stay on the workers, and the picks too if there is memory."""
         self._groups = groups = self._group(job, range(len(job.inputs.fragments)))
         hold = choose_held(job.inputs.fragments, self._memory_for_picks)
         described = describe_groups("counting", job, groups)
@@ -158,7 +158,7 @@ class DistributedExecutor:
         """Find the uids that occur more than once. Workers compare them, in ranges of values."""
         scanned = [*self._scanned.values()]
         with span("scan"):
-            # The uids are no longer needed then.
+            # After this method, only the picks are needed.
             self._scanned = dict(enumerate(self.client.map(tasks.held_picks, scanned, pure=False)))
         if not any(roles.uid for roles in job.inputs.roles):
             return RepeatedUids()
@@ -245,7 +245,7 @@ class DistributedExecutor:
     ) -> list[Future]:
         """Submit all tasks that shuffle picks, find duplicates and write. Return the tasks that write."""
         held = [self._scanned.get(number) for number in range(len(every))]
-        self._scanned = {}  # held by the scheduler until the tasks below have used it
+        self._scanned = {}  # the scheduler keeps the picks until the tasks below have used them
         sends, receives = {*plan.sending_fragments}, {*plan.receiving_fragments}
         senders = {
             number: [each for each in group if each in sends] for number, group in enumerate(every)

@@ -4,8 +4,8 @@
 
     picks ─► shuffle by partition ─► decide ─► shuffle by group of fragments
 
-A frame that is shuffled has a row for each partition or group that a task sends something to. Dask moves and sorts
-these few rows, not every pick.
+A shuffled frame has a row for each partition or group that receives data from a task. So Dask moves and sorts only a
+few rows, and not a row for every pick.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Columns of a frame that is shuffled: the number of a partition or group, and what is sent to it, pickled.
+#: Columns of a shuffled frame: the number of the receiving partition or group, and the pickled data.
 _TO, _PIECE = "to", "piece"
 
 
@@ -40,24 +40,24 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def pieces_frame(pieces: Mapping[int, Any]) -> pd.DataFrame:
-    """Return a pandas frame that sends each value of `pieces` to the partition or group with the number of its key."""
+    """Return a pandas frame that sends the values of `pieces`. The keys are the receiving partitions or groups."""
     content = [pickle.dumps(piece, protocol=5) for piece in pieces.values()]
-    # Arrow's plain binary type ends at 2 GiB.
+    # Arrow's `binary` type holds at most 2 GiB.
     column = pd.arrays.ArrowExtensionArray(pa.array(content, pa.large_binary()))
     return pd.DataFrame({_TO: np.array([*pieces], dtype=np.int64), _PIECE: column})
 
 
-#: For Dask's ``meta``.
+#: An empty frame, for Dask's ``meta``.
 PIECES_META = pieces_frame({})
 
 
 def pieces_in(frame: pd.DataFrame) -> list[Any]:
-    """Return what was sent to a partition or group."""
+    """Return the data that a partition or group has received."""
     return [pickle.loads(piece) for piece in frame[_PIECE]]
 
 
 def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
-    """Return a pandas frame that sends picks to shuffle partitions. `partition` is that of each pick."""
+    """Return a pandas frame that sends picks to shuffle partitions. `partition` has the partition of each pick."""
     return pieces_frame(split_by(picks, partition.astype(np.int32, copy=False)))
 
 
@@ -77,13 +77,13 @@ def exchange(
         Partitions made by `picks_frame`; all picks of a micrograph have the same shuffle partition.
     decide : callable
         Called with the `Picks` of a shuffle partition and `arguments`. Returns the decisions for each
-        group of fragments; `pieces_in` returns them.
+        group of fragments. `pieces_in` reads the decisions from the result.
     *arguments
-        Futures and delayed values are resolved.
+        Further arguments of `decide`. Futures and delayed values are resolved.
     partitions, groups : int
         Numbers of shuffle partitions and of groups.
     shuffle_method : str, optional
-        By default Dask chooses.
+        By default Dask chooses the method.
     """
     by_partition = picks.set_index(
         _TO, divisions=_one_each(partitions), shuffle_method=shuffle_method

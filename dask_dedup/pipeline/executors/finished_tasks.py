@@ -1,4 +1,4 @@
-"""Results of the tasks on a Dask cluster, as they finish, and errors that say which task failed."""
+"""Return the results of tasks on a Dask cluster as the tasks finish. Errors describe the task that failed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks for finished tasks.
 POLL_SECONDS = 0.02
-#: Seconds to wait for a finished task's result before the cluster is checked: first, and at most.
+#: Seconds to wait for the result of a finished task before the cluster is checked: first wait, and longest wait.
 FETCH_SECONDS = (2.0, 60.0)
 
 
 class FinishedTasks:
     """Collects the results of tasks. While it waits, a watchdog checks the cluster and calls `on_stall`.
 
-    `lost` is whether the scheduler no longer answers, so that nothing more can be sent to it.
+    `lost` is True if the scheduler no longer answers. Nothing is sent to the scheduler then.
     """
 
     def __init__(self, client: Client, on_stall: Callable[[str, float], None]) -> None:
@@ -38,7 +38,7 @@ class FinishedTasks:
         self._address = client.scheduler.address
         self._on_stall = on_stall
         self._watchdog: Watchdog | None = None
-        #: By key, also of tasks that others depend on.
+        #: Descriptions by task key, including tasks that other tasks depend on.
         self._descriptions: dict[str, str] = {}
 
     @property
@@ -68,7 +68,7 @@ class FinishedTasks:
                 future.release()
 
     def describe(self, futures: Sequence[Future], descriptions: Sequence[str]) -> None:
-        """Add descriptions of tasks, which errors name if one of these kills the workers."""
+        """Add descriptions of tasks, for the error message if such a task kills workers."""
         self._descriptions |= zip([future.key for future in futures], descriptions, strict=True)
 
     def _check(self, watchdog: Watchdog) -> None:
@@ -88,7 +88,7 @@ class FinishedTasks:
                 if future.status == "error":
                     raise
             self._check(watchdog)
-            # A large result on a slow network must not start again and again.
+            # With a short timeout, a large result on a slow network would be fetched from the start again and again.
             seconds = min(2 * seconds, FETCH_SECONDS[1])
 
     def _result(self, future: Future, description: str, watchdog: Watchdog) -> Any:
@@ -100,7 +100,7 @@ class FinishedTasks:
             if error.task != future.key:
                 before = f"{task_name(error.task)} (before {description})"
                 description = self._descriptions.get(error.task, before)
-            # Dask counts a lost worker against all its tasks, also those that did not run yet.
+            # Dask counts a lost worker as a failure of all its tasks, including tasks that did not run yet.
             raise RunError(
                 f"{error.allowed_failures + 1} workers were killed while they had tasks such as "
                 f"{description}, probably out of memory. Give each worker more memory or fewer "
@@ -113,7 +113,7 @@ class FinishedTasks:
             if any(isinstance(each, CommClosedError) for each in chain):
                 raise self._scheduler_lost() from error
             if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
-                # The stages report a full output disk themselves.
+                # The stages report a full output disk, so this is the disk of a scratch folder.
                 workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
                 raise RunError(scratch_full(workers)) from error
             if isinstance(cause, (DedupError, OSError)):

@@ -1,4 +1,4 @@
-"""Limit what is in memory at once: fragments that are written, and picks that stay between the stages."""
+"""Limit the memory for fragments that are being written, and for picks that are kept between the stages."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.pipeline.job import Job
 
-#: Memory to write a fragment, in times its size before compression: its rows, the kept ones of them, and their files.
-#: Measured with tables of 41 columns and fragments of 24 to 250 MiB.
+#: Memory to write a fragment, as a multiple of its uncompressed size. It has the rows, a copy of the kept rows, and the
+#: new files. Measured with tables of 41 columns and fragments of 24 to 250 MiB.
 WRITING_FACTOR = 4
-#: Share of the memory limit at which Dask pauses a worker, and what a worker uses without fragments.
+#: Share of the memory limit at which Dask pauses a worker, and memory of a worker without fragments.
 _WORKER_SHARE, _IDLE_BYTES = 0.8, 260_000_000
-#: Share of the machine's memory that threads of one process may use. Less than the second number needs no check.
+#: Share of the machine's memory that the threads of a process may use. Needs below the second number are not checked.
 _MACHINE_SHARE, _UNCHECKED_BYTES = 0.5, 2**30
 
-#: Bytes of picks that a worker holds or shuffles in memory: for each thread at most, and as a share of its limit.
+#: Largest size of the picks that a worker holds or shuffles in memory: per thread, and as a share of its memory limit.
 _PICKS_BYTES, _PICKS_SHARE = 2**28, 0.08
-#: Scratch folders named in a message.
+#: Largest number of scratch folders in a message.
 _SHOWN_FOLDERS = 4
 
 
 def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
-    """Return how many bytes of picks all workers together may hold. Each is described as by Dask's scheduler."""
+    """Return the bytes of picks that all workers together may hold. `workers` are descriptions by Dask's scheduler."""
     return float(
         sum(
             min(
@@ -45,19 +45,19 @@ def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
 
 
 def choose_held(fragments: Sequence[Fragment], memory: float) -> list[bool]:
-    """Return whether all picks of each fragment stay in memory, if `memory` bytes of picks may."""
+    """Return, for each fragment, whether its picks stay in memory. They all fit in `memory` bytes."""
     rows = accumulate(fragment.rows for fragment in fragments)
     return [each * PICK_BYTES <= memory for each in rows]
 
 
 def return_freed_memory() -> None:
-    """Return freed memory to the system. glibc keeps most of it: with 100 million uids, a gigabyte."""
+    """Return freed memory to the system. glibc would keep most of it: a gigabyte for 100 million uids."""
     with suppress(OSError, AttributeError):  # other C libraries lack the function
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def scratch_full(workers: Iterable[Mapping[str, Any]]) -> str:
-    """Return the message for a worker whose disk is full, which may be any of these."""
+    """Return the message for a full disk of one of these workers, if it is not known which worker."""
     folders = sorted({worker["local_directory"] for worker in workers})
     return (
         "the disk of a worker's scratch folder is full (one of "
@@ -67,7 +67,7 @@ def scratch_full(workers: Iterable[Mapping[str, Any]]) -> str:
 
 
 class WritingMemory:
-    """Memory for fragments that are written at the same time in one process. None is no limit.
+    """Memory for fragments that are written at the same time in a single process. Without limit if `limit` is None.
 
     A fragment that needs more than the limit is written alone.
     """
@@ -93,7 +93,7 @@ class WritingMemory:
         return cls(_MACHINE_SHARE * MEMORY_LIMIT)
 
     def reserved_by(self, job: Job, number: int) -> AbstractContextManager[None]:
-        """Reserve the memory in which a job writes a fragment. Lists of duplicates alone need none."""
+        """Reserve the memory for writing a fragment. A job that writes only lists of duplicates reserves nothing."""
         if not job.writes_particles:
             return nullcontext()
         return self.reserved(job.inputs.fragments[number])

@@ -1,4 +1,4 @@
-"""Shuffle picks with Dask's P2P shuffle, find duplicates and write: for more picks than tasks can pass on."""
+"""Shuffle picks with Dask's P2P shuffle, find duplicates and write. Used if tasks cannot pass on all picks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def exchange_and_write(
     )
     checkpoints = checkpoints.optimize()
     graph = checkpoints.__dask_graph__()
-    # A collection refuses annotations. One graph: partitions leave the disk only when a task needs them.
+    # Dask collections cannot be annotated with a span, so the graph is submitted. All steps are in one graph, so
+    # that a partition is read from disk only when a task needs it.
     with span("shuffle"):
         return list(client.get(graph, checkpoints.__dask_keys__(), sync=False))
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 
-#: Runs of up to this many particles use threads on any machine; a cluster would take longer to start.
+#: Runs with at most this number of particles use threads on any machine. To start a cluster would take longer.
 THREADS_ROWS = 10_000_000
-#: Memory per pick that moves between threads, and the share of the machine's memory for all of them.
+#: Bytes per pick that is shuffled between threads, and the share of the machine's memory for all these picks.
 MOVING_BYTES, MOVING_SHARE = 100, 0.5
 
 log = logging.getLogger("dask_dedup")
@@ -44,7 +44,7 @@ def choose_executor(
     """Return the executor for a run: the given or configured cluster if any, else threads or a local cluster.
 
     `stack` closes new clusters and connections. `rows` is the number of particles in all inputs.
-    With a number of `threads`, the run uses threads.
+    If `threads` is passed without `client`, the run uses threads.
     """
     if threads is not None and client is None:
         if threads < 1:
@@ -82,7 +82,7 @@ def check_synchronous(client: Client) -> None:
 def _use(stack: ExitStack, client: Client, on_event: EventHandler | None) -> DistributedExecutor:
     from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 
-    # The shuffle uses the current client, which may be another one.
+    # The shuffle uses Dask's current client, so make this client the current client.
     stack.enter_context(client.as_current())
     link = live_page_link(client)
     if link:

@@ -36,7 +36,7 @@ def split_by(table: Table, number: NDArray[np.signedinteger]) -> dict[int, Table
 def split_decisions(
     decisions: Decisions, group_of: NDArray[np.int64] | None = None
 ) -> dict[int, Decisions]:
-    """Split decisions by fragment, or by the group of each fragment in `group_of`. Leave out those of group -1."""
+    """Split decisions by fragment, or by the group of each fragment in `group_of`. Leave out group -1."""
     rejections, votes = decisions.rejections, decisions.votes
     if group_of is not None:
         rejections = rejections.take(group_of[rejections.fragment] >= 0)

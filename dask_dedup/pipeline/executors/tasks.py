@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     Uids = NDArray[np.uint64]
 
 Piece = TypeVar("Piece")
-#: One uid in this many is sampled, to compare uids in ranges of equal size.
+#: Step of the sample of uids. The sample is used to divide the uids into ranges of about equal size.
 UID_SPACING = 2**12
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedGroup:
-    """What a worker keeps of a group of scanned fragments, each by the number of the fragment."""
+    """Results of the scan of a group of fragments that stay on a worker. The keys are fragment numbers."""
 
     summaries: list[ScanSummary]
     picks: dict[int, HeldPicks]
@@ -97,7 +97,7 @@ def held_picks(scanned: ScannedGroup) -> dict[int, HeldPicks]:
 def split_uids(
     groups: Sequence[ScannedGroup], bounds: Uids, job: Job
 ) -> dict[int, dict[int, list[Uids]]]:
-    """Split uids by ranges of values. Return the sorted runs of each input by range."""
+    """Split uids by ranges of values. Return, for each range and input, a sorted array of uids per fragment."""
     ranges: dict[int, dict[int, list[Uids]]] = {n: {} for n in range(bounds.size + 1)}
     for scanned in groups:
         for number, uids in scanned.uids.items():
@@ -132,7 +132,7 @@ def sample(group: Sequence[int], job: Job, choice: SampleChoice) -> Picks:
 def collect(
     group: Sequence[int], job: Job, plan: Plan, held: Mapping[int, HeldPicks] | None = None
 ) -> tuple[Picks, NDArray[np.int32]]:
-    """Return the picks of fragments that are shuffled, and the shuffle partition of each."""
+    """Return the picks of fragments that must be shuffled, and the shuffle partition of each pick."""
     parts = []
     for number in group:
         began = time.perf_counter()
@@ -148,7 +148,7 @@ def collect(
 def collect_by_partition(
     group: Sequence[int], held: Mapping[int, HeldPicks] | None, job: Job, plan: Plan
 ) -> dict[int, Picks]:
-    """Return the picks of fragments that are shuffled, by shuffle partition."""
+    """Return the picks of fragments that must be shuffled, split by shuffle partition."""
     picks, partition = collect(group, job, plan, held)
     return split_by(picks, partition)
 
@@ -166,7 +166,7 @@ def decide(picks: Picks, job: Job, plan: Plan) -> Decisions:
 def decide_partition(
     number: int, parts: Sequence[Mapping[int, Picks]], job: Job, plan: Plan, group_of: NDArray[Any]
 ) -> dict[int, Decisions]:
-    """Find the duplicates in a shuffle partition. Return the decisions by the group of the fragment."""
+    """Find the duplicates in a shuffle partition. Return the decisions for each group of fragments."""
     picks = Picks.concatenate([part[number] for part in parts if number in part])
     return split_decisions(decide(picks, job, plan), group_of)
 
@@ -179,7 +179,7 @@ def write_group(
     job: Job,
     plan: Plan,
 ) -> list[FragmentCheckpoint]:
-    """Write the fragments of a group. `parts` has decisions about shuffled picks by group."""
+    """Write the fragments of a group. `parts` has the decisions about shuffled picks for each group."""
     moved = Decisions.concatenate([part[number] for part in parts if number in part])
     return list(write(group, job, plan, moved, held))
 

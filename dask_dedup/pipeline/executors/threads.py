@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 #: Bytes of picks kept between scan and write; the picks of further fragments are read again.
 HELD_BYTES = 2**29
-#: The stages hold the global interpreter lock for a seventh of their time, so more threads would
-#: wait for each other.
+#: With more threads, the threads would wait for each other: the stages hold the global interpreter lock for a seventh
+#: of their time.
 MOST_THREADS = 12
 
 
@@ -57,7 +57,7 @@ class ThreadExecutor:
         self._picks: dict[int, Picks] = {}
         self._uids: dict[int, NDArray[np.uint64]] = {}
         self._names: dict[int, pa.ChunkedArray | None] = {}
-        #: Of fragments whose picks are not kept.
+        #: Picks on boundary micrographs, for fragments whose other picks are not kept.
         self._boundaries: dict[int, HeldPicks] = {}
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ class ThreadExecutor:
                 yield summary
 
     def find_repeated_uids(self, job: Job) -> RepeatedUids:
-        """Find the uids that occur more than once, which takes 8 bytes a particle."""
+        """Find the uids that occur more than once. This takes 8 bytes per particle."""
         uids, self._uids = self._uids, {}
         repeated = find_repeated_uids(job.inputs, uids)
         del uids
@@ -120,7 +120,7 @@ class ThreadExecutor:
             for number in {*self._picks} - {*plan.unwritten}:
                 del self._picks[number]
 
-            # Decide before any payload is read, so that picks and payloads do not add up in memory.
+            # Decide before other columns are read, so that picks and table rows are not in memory at the same time.
             def decide(number: int) -> tuple[int, stages.Decided]:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 

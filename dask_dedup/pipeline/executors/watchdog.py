@@ -1,4 +1,4 @@
-"""Warn about lost and paused workers and about a cluster that has stopped working, and stop the run if that lasts."""
+"""Warn about lost workers, paused workers and a cluster that has stopped working. Stop the run if this lasts."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-#: Key in Dask's configuration: how long a run waits for workers.
+#: Key in Dask's configuration for the time that a run waits for workers.
 NO_WORKERS = "dask-dedup.no-workers-timeout"
 DEFAULT_NO_WORKERS = "5 minutes"
 #: The default if this program submits workers to a queue, where they may wait.
 DEFAULT_NO_WORKERS_QUEUE = "7 days"
-#: Seconds the scheduler may be silent, between two checks, and to answer.
-SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 6.0
-#: Seconds without a finished task after which workers are checked, and of trouble before a warning.
+#: Seconds that the scheduler may be silent, seconds between two checks, and seconds to wait for an answer.
+SILENT_SECONDS, CHECK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 6.0
+#: Seconds without a finished task before the workers are checked, and seconds of a problem before a warning.
 IDLE_SECONDS, NOTICE_SECONDS = 3.0, 5.0
 #: Seconds that a single worker is paused before a warning: short pauses are normal.
 PAUSED_SECONDS = 3.0
 
-#: Workers that a message names, at most.
+#: Largest number of workers in a message.
 NAMED_WORKERS = 3
 
 _NO_ANSWER = "the scheduler at {address} does not answer"
 _NO_WORKERS = "the cluster at {address} has no workers"
 _PAUSED = "all workers of the cluster at {address} are paused because their memory is full"
 _SILENT = "no worker of the cluster at {address} answers"
-#: The error if the trouble lasts.
+#: The error if the problem lasts.
 _ERRORS = {
     _NO_ANSWER: "the scheduler at {address} has not answered for {seconds:.0f} s. Check that it runs, and run the "
     "same command again.",
@@ -64,7 +64,7 @@ class Watchdog:
 
         self._client = client
         self._on_stall = on_stall
-        #: Of `cluster.slurm.jobs.JobCluster`; other clusters replace their workers by themselves.
+        #: Method of `cluster.slurm.jobs.JobCluster`. Other clusters replace their workers without it.
         self._replace_ended_jobs: Callable[[], None] | None = getattr(
             client.cluster, "replace_ended_jobs", None
         )
@@ -73,14 +73,14 @@ class Watchdog:
         self._address = client.scheduler.address
         self._reason = ""
         self.answers = True
-        #: The workers at the last check, and since when each of them is paused.
+        #: The workers at the last check, and the time since which each paused worker is paused.
         self._workers: set[str] = set()
         self._paused: dict[str, float] = {}
         self._named_as_paused: set[str] = set()
         self.start()
 
     def start(self) -> None:
-        """Begin to watch a stage. What is known about the workers stays."""
+        """Start the timers again for a new stage. Lost and paused workers are remembered."""
         self._checked = self._answered = self._worked = self._finished = time.monotonic()
         #: Time of the newest message from a worker, by the clocks of the scheduler and of this process.
         self._heard = (0.0, self._checked)
@@ -91,8 +91,8 @@ class Watchdog:
         self._end_stall()
 
     def check(self) -> None:
-        """Warn or raise RunError if the cluster has stopped working. Look at most every `LOOK_SECONDS`."""
-        if time.monotonic() - self._checked < LOOK_SECONDS:
+        """Warn or raise RunError if the cluster has stopped working. Check at most every `CHECK_SECONDS`."""
+        if time.monotonic() - self._checked < CHECK_SECONDS:
             return
         if self._replace_ended_jobs:
             self._replace_ended_jobs()
@@ -116,7 +116,7 @@ class Watchdog:
             self._warn(problem.format(address=self._address), limit - (now - since))
 
     def _find_problem(self) -> str | None:
-        """Return what is wrong with the whole cluster now, or None."""
+        """Return the current problem of the whole cluster, or None."""
         try:
             workers = self._client.nthreads(callback_timeout=ANSWER_SECONDS)
         except (OSError, TimeoutError):
@@ -133,10 +133,10 @@ class Watchdog:
         self._warn_about_lost(found.keys())
         self._warn_about_paused(found)
         idle = now - self._finished >= IDLE_SECONDS
-        return _SILENT if idle and now - self._heard[1] > LOOK_SECONDS else None
+        return _SILENT if idle and now - self._heard[1] > CHECK_SECONDS else None
 
     def _warn_about_lost(self, now_here: Iterable[str]) -> None:
-        """Warn about workers that were there at the last check and are not any more."""
+        """Warn about workers that have been lost since the last check."""
         before, self._workers = self._workers, set(now_here)
         lost = before - self._workers
         if lost:
@@ -171,7 +171,7 @@ class Watchdog:
             )
 
     def _warn(self, reason: str, seconds: float) -> None:
-        # Said of all workers, so not again of each.
+        # The message covers all workers. Do not repeat it per worker.
         self._workers = set()
         if reason != self._reason:
             log.warning("%s. The run stops in %s unless this changes.", reason, duration(seconds))
