@@ -90,7 +90,7 @@ def test_a_port_that_is_no_scheduler(answer, stack, port):
     (line,) = answer("--scheduler", address)
     assert line.startswith(f"dask-dedup: cannot connect to the Dask scheduler at {address}: ")
     assert "does not answer as a scheduler. Check the port" in line
-    assert "its dashboard's 8787" in line
+    assert "dashboards 8787" in line
 
 
 @pytest.mark.usefixtures("impatient")

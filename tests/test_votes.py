@@ -255,7 +255,9 @@ def test_micrographs_that_a_named_picker_has_not_seen_are_warned_of(cli, three, 
 def test_one_picker_taken_for_two_is_warned_of(cli, tmp_path):
     case = Case(by_name("18_two_thresholds_counted_twice"))
     paths = case.write(tmp_path)
-    (warning,) = warnings_of(cli("run", *case.words(paths), "-o", tmp_path / "out"), "one picker")
+    (warning,) = warnings_of(
+        cli("run", *case.words(paths), "-o", tmp_path / "out"), "the same picker"
+    )
     assert "strict" in warning
     assert "loose" in warning
     case = Case(by_name("19_two_thresholds_one_vote"))

@@ -302,7 +302,7 @@ def _warn_about_small_files(job: Job, checkpoints: Sequence[FragmentCheckpoint])
     return [
         Message(
             f"{KEPT} has {len(files):,} files in {counted(len(folders), 'folder')}, with {mean / 2**20:.1f} MiB on "
-            f"average: each part of the inputs has rows for many folders. Sort the inputs by {columns} to get "
+            f"average: each part of the inputs has rows for many folders. Sort the inputs by {columns} to have "
             "fewer files."
         )
     ]

@@ -108,9 +108,9 @@ def _warn_about_same(inputs: Inputs, counts: Sequence[VoteCounts]) -> list[Messa
     share, one, other = min(shares)
     return [
         Message(
-            f"{inputs.tables[one].path} and {inputs.tables[other].path}: {-share:.0%} of the votes of one input are "
-            "from picks at exactly the position of a pick of the other input. If both inputs are from the same "
-            "picker, give both inputs its name (NAME=PATH)."
+            f"{inputs.tables[one].path} and {inputs.tables[other].path}: {-share:.0%} of the votes of the input "
+            "with fewer votes are from picks at exactly the position of a pick of the other input. If both inputs "
+            "are from the same picker, give both inputs its name (NAME=PATH)."
         )
     ]
 
