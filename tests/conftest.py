@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from dask_dedup.cli import main
 from dask_dedup.cluster import handshake, scheduler
-from dask_dedup.integrations.relion import WATCHED
+from dask_dedup.integrations.relion import SUPERVISED
 from dask_dedup.pipeline.executors import batching as groups
 
 # pytest adds its handlers to loggers that do not propagate, and a cluster silences the handlers of these two.
@@ -132,9 +132,9 @@ def there(store, tmp_path):
 def cli():
     """Call the command line in this process; returns exit_code, stdout and stderr. Runs write no report by default."""
     try:
-        runner = CliRunner(mix_stderr=False, env={WATCHED: "1"})  # before click 8.2
+        runner = CliRunner(mix_stderr=False, env={SUPERVISED: "1"})  # before click 8.2
     except TypeError:
-        runner = CliRunner(env={WATCHED: "1"})
+        runner = CliRunner(env={SUPERVISED: "1"})
     logger = logging.getLogger("dask_dedup")
     before = logger.level, logger.handlers
 

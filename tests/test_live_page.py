@@ -72,9 +72,10 @@ class TestLostDriver:
         view = make_view(plugin)
         assert view["status"] == "lost"
         assert re.match(
-            r"Driver lost, last heard of at \d\d:\d\d:\d\d, at \d+% of", view["headline"]
+            r"Driver lost at \d+% of the work. Its last message was at \d\d:\d\d:\d\d",
+            view["headline"],
         )
-        assert "The same command continues; dask-dedup status out shows it." in view["headline"]
+        assert "continue. dask-dedup status out shows the command." in view["headline"]
         assert view["seconds_left"] is None
         assert view["particles_per_second"] == 0
         assert plugin.totals["lost"] == 1
@@ -142,7 +143,7 @@ class TestLostDriver:
 def test_ctrl_c_is_not_called_a_failure():
     plugin = received(started("a"), {"run": "a", "kind": "failed", "reason": "interrupted"})
     headline = make_view(plugin)["headline"]
-    assert headline == "Interrupted after 0 s. The same command continues."
+    assert headline == "Interrupted after 0 s. Run the same command to continue."
 
 
 @pytest.mark.usefixtures("stopped_clock")
@@ -232,8 +233,8 @@ class TestEmptyPlots:
     @pytest.mark.parametrize(
         ("last", "words"),
         [
-            ({"kind": "failed", "reason": "no"}, "The run failed before."),
-            (FINISHED, "The run has finished without it."),
+            ({"kind": "failed", "reason": "no"}, "The run failed before this step."),
+            (FINISHED, "The run has finished without these numbers."),
         ],
     )
     def test_nothing_is_promised_after_the_end(self, reasons, last, words):
@@ -361,7 +362,7 @@ def test_a_killed_or_stopped_driver_is_noticed(tmp_path, source, stop, monkeypat
             assert process.poll() is None
             process.send_signal(stop)
             eventually(lambda: view()["status"] == "lost")
-            assert view()["headline"].startswith("Driver lost, last heard of at ")
+            assert view()["headline"].startswith("Driver lost at ")
             assert metrics(fetch(f"{base}/metrics"))["dask_dedup_running"] == 0
             if stop == signal.SIGSTOP:
                 process.send_signal(signal.SIGCONT)
@@ -417,7 +418,7 @@ def test_an_open_page_shows_how_a_run_ended_before_its_cluster_closes(
     tmp_path, source, monkeypatch
 ):
     monkeypatch.setattr(plugins, "VISITOR_SECONDS", PATIENCE)
-    monkeypatch.setattr(plugins, "GONE_SECONDS", PATIENCE)
+    monkeypatch.setattr(plugins, "CLOSED_SECONDS", PATIENCE)
     monkeypatch.setattr(plugins, "TRAVEL_SECONDS", 3)
     with browsing() as visit:
         with ExitStack() as stack:

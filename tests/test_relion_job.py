@@ -233,7 +233,7 @@ def test_a_mark_that_cannot_be_written_is_reported(project, monkeypatch, capsys)
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setenv(relion_job.WATCHED, "")
+    monkeypatch.setenv(relion_job.SUPERVISED, "")
     for name in ("touch", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
     assert relion_job.watch(JOB, []) == 1
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_job(project, monkeypa
         raise OSError(116, "Stale file handle")
 
     looked = []
-    monkeypatch.setenv(relion_job.WATCHED, "")
+    monkeypatch.setenv(relion_job.SUPERVISED, "")
     monkeypatch.setattr(
         relion_job,
         "supervise",
@@ -366,7 +366,7 @@ def test_a_job_ends_with_a_mark_if_the_process_that_watches_it_is_killed(project
     until(lambda: not Path(f"/proc/{child}").exists(), 10)
     assert marks() == ["EXIT_FAILURE"]
     assert not (JOB / "dedup/manifest.json").exists()
-    assert "the process that watches the job was killed" in (JOB / "run.err").read_text()
+    assert "the process that supervises the job was killed" in (JOB / "run.err").read_text()
 
 
 RUNNING, SUCCEEDED, FAILED, ABORTED = "0", "2", "3", "4"

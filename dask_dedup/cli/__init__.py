@@ -49,7 +49,7 @@ def main(endpoint_url: str | None) -> None:
     """
     if endpoint_url:
         os.environ[ENDPOINTS[0]] = check_endpoint(endpoint_url)
-    # The default pool of Arrow returns memory so eagerly that a run takes a tenth longer.
+    # Arrow's default pool returns freed memory to the system at once, which makes a run a tenth longer.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 

@@ -52,7 +52,7 @@ def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[Term
 
 @contextmanager
 def silencing_dask_on_interrupt() -> Iterator[None]:
-    """On Ctrl-C, silence Dask, which prints tracebacks about the work it drops. The program ends then."""
+    """On Ctrl-C, silence Dask, which would print tracebacks about cancelled work. The program ends then."""
 
     def interrupt(*_: object) -> None:
         for name in ("distributed", "tornado.application"):
@@ -60,7 +60,7 @@ def silencing_dask_on_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    # The main thread alone can handle signals.
+    # Only the main thread can handle signals.
     in_main_thread = threading.current_thread() is threading.main_thread()
     ours = in_main_thread and before is signal.default_int_handler
     if ours:

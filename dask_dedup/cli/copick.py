@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dask_dedup.integrations.copick import CopickResult
 
 
-#: Shown as they are, by the help in a terminal only: elsewhere, asterisks and dashes would be markup.
+#: Shown only by the help in a terminal. In other outputs, asterisks and dashes would be markup.
 _EXAMPLES = """
 Examples:
   Combine the picks of two programs:
@@ -44,7 +44,7 @@ Examples:
 
 
 class _Plugin(click.Command):
-    """A command of another program that reports its errors as those of this package do."""
+    """A command of another program that reports errors in the same way as this package."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with exiting_on_errors(ctx), _own_log():

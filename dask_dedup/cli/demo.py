@@ -64,7 +64,7 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -
     folders = output / "result", output / "result_of_cluster"
     with terminal_log(quiet=True) as log, ExitStack() as stack:
         here = _run(pickers, folders[0], None, log, overwrite=overwrite)
-        click.echo(f"run in one process: {here.manifest['seconds']:.1f} s")
+        click.echo(f"run in a single process: {here.manifest['seconds']:.1f} s")
         client = start_local(stack, WORKERS)
         link = live_page_link(client)
         click.echo(f"live page of the next run: {link}" if link else "no live page without bokeh")
@@ -100,7 +100,7 @@ def _run(
     from dask_dedup import run
 
     with showing_progress(log) as on_event:
-        # They score on different scales, so the best picker comes first and wins.
+        # The pickers score on different scales, so the order of the inputs decides. The best picker is first.
         return run(
             pickers,
             output,

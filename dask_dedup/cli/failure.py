@@ -1,4 +1,4 @@
-"""How a command that fails ends: with one line on standard error, and an exit code."""
+"""End a failed command with one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def exiting_on_errors(ctx: click.Context) -> Iterator[None]:
         _fail(ctx, error.spelled(spell_flag), 2 if isinstance(error, InputError) else 1)
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # click ends quietly when the reader of a pipe has gone
+            raise  # click ends quietly if the reader of a pipe has ended
         _fail(ctx, printable(str(error)), 1)
     except KeyboardInterrupt:
         _fail(ctx, "interrupted", 130)

@@ -21,7 +21,7 @@ def params_by_input(
 ) -> DedupParams:
     """Make the parameters from the options, which are removed from `given`, and from other `values`.
 
-    `paths` has the inputs that each name stands for in ``INPUT=value``.
+    `paths` maps each name in ``INPUT=value`` to its inputs.
     """
     for name in DedupParams().to_dict():
         if name not in given:
@@ -57,7 +57,7 @@ def _rename_for(text: str, inputs: list[str]) -> tuple[str, str]:
 
 
 def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:
-    """Parse ``[INPUT=]NUMBER`` to an input and a number. The input is empty if the number is for all."""
+    """Parse ``[INPUT=]NUMBER`` to an input and a number. The input is empty if the number is for all inputs."""
     path, number = split_input(text, inputs)
     try:
         return path, float(number)
@@ -68,7 +68,7 @@ def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:
 
 
 def _score_for(name: str, text: str, inputs: list[str]) -> tuple[str, str]:
-    """Split ``[INPUT=]FIELD`` into an input and a score. The input is empty if the score is for all."""
+    """Split ``[INPUT=]FIELD`` into an input and a score. The input is empty if the score is for all inputs."""
     path, field = split_input(text, inputs)
     _refuse_unknown_input(f"--{name.replace('_', '-')} {text}", field, inputs)
     return path, field
@@ -91,5 +91,5 @@ def _refuse_unknown_input(flag: str, value: str, inputs: Sequence[str]) -> None:
     if equals:
         shown = ", ".join(inputs[:5]) + (", ..." if len(inputs) > 5 else "")
         raise InputError(
-            f"{flag}: {unknown} is not one of the inputs, which are {shown}. Write it as the input is written."
+            f"{flag}: {unknown} is not one of the inputs, which are {shown}. Use the path or name of an input."
         )

@@ -1,4 +1,4 @@
-"""The jobs of CCP-EM Pipeliner: a form with the options of the command line, and the command that it fills in.
+"""The jobs of CCP-EM Pipeliner: a form with the options of the command line, and the command made from the form.
 
 Pipeliner finds the jobs by their entry points, ``ccpem_pipeliner.jobs``, and imports this module.
 """
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 PROGRAM = "dask-dedup"
 MICROGRAPHS = "in_mics"
-#: Options on the first page of the form. The others are on a page of their own.
+#: Options on the first page of the form. The other options are on the second page.
 FIRST = ("min_separation", "score_field", "prefer_input_order")
 FURTHER = "Further options"
-#: Options that have no effect if another one has this value.
+#: Options that have no effect if another option has this value.
 INACTIVE_IF = {
     "min_separation": ("undo_symmetry_expansion", "=", True),
     "micrograph_height": ("flip_y", "=", []),
@@ -111,7 +111,7 @@ class _FormJob(DedupJob):
             node_type=NODE_MICROGRAPHGROUPMETADATA,
             pattern=FileDescription("Micrographs STAR file", [".star"]),
             help_text="STAR file with the names and the pixel size of the micrographs. Particles after Extract "
-            "lack that pixel size, and coordinates do unless the picking job names its micrographs.",
+            "lack this pixel size. Coordinates lack it unless the picking job has a table of micrographs.",
         )
         for name, parameter in PARAMETERS.items():
             self.joboptions[name] = make_option(parameter)
@@ -146,7 +146,7 @@ class _FormJob(DedupJob):
             wrong = [name for name in values if PARAMETERS[name].opts[0] in flags]
             options = [self.joboptions[name] for name in wrong or [self.INPUTS]]
             found.append(JobOptionValidationResult("error", options, message))
-            # Without these, the check goes on to the next error.
+            # Remove these values, so that the check finds the next error.
             values = {name: value for name, value in values.items() if name not in wrong}
             checks = bool(wrong)
         return found
@@ -191,7 +191,7 @@ class DedupParticles(_FormJob):
 
 
 class DedupCoordinates(_FormJob):
-    """Job that removes duplicates from coordinates, such as those of several picking jobs."""
+    """Job that removes duplicates from coordinates, such as the coordinates of several picking jobs."""
 
     PROCESS_NAME = "dask_dedup.select.coordinates"
     NOUN = "coordinates"

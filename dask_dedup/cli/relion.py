@@ -23,7 +23,7 @@ from dask_dedup.integrations.interruption import interrupted_by_signals
 
 
 class _Job(click.Command):
-    """Command with hyphens or underscores in the names of its options, in a process that is watched."""
+    """Command with hyphens or underscores in the names of its options, in a supervised process."""
 
     def make_context(
         self,
@@ -32,8 +32,8 @@ class _Job(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        if job := host.job_to_watch(args):
-            sys.exit(host.watch(job, args))
+        if job := host.job_to_supervise(args):
+            sys.exit(host.run_supervised(job, args))
         return super().make_context(info_name, args, parent, **extra)
 
 

@@ -124,7 +124,7 @@ def run(
     """  # noqa: D301 (click reads the backspace)
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)
-    # What remains are the options of the cluster.
+    # `parameters` now has only the options of the cluster.
     if threads and any(parameters.values()):
         raise click.UsageError("--threads and the options of a cluster exclude each other")
     options: dict[str, Any] = {
@@ -159,7 +159,7 @@ def run(
                     command_options=options,
                 )
         if parameters["cluster"]:
-            stack.close()  # jobs of SLURM cost time, and the rest needs none
+            stack.close()  # the next steps do not need the SLURM jobs
         print_line = (lambda _: None) if quiet else click.echo
         for line in summary_lines(result):
             print_line(line)
@@ -192,7 +192,7 @@ def run(
 
 @contextmanager
 def _explained_interruption(output: Path, *, overwrite: bool) -> Iterator[None]:
-    """On Ctrl-C, end with exit code 130, and say what OUTPUT holds. Warnings name what can be resumed."""
+    """On Ctrl-C, end with exit code 130, and print the state of OUTPUT. Warnings explain how to resume."""
     try:
         with silencing_dask_on_interrupt():
             yield
@@ -219,7 +219,7 @@ def _write_report(
 
     page = result.output / PAGE
     noted = result.report_contents
-    # The page of a result that was finished before shows the same.
+    # If the result was finished before, its page has the same content.
     if noted is None and page.exists() and not (micrographs or found):
         return page
     from dask_dedup import report

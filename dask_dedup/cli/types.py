@@ -34,7 +34,7 @@ class NamedPath(NamedTuple):
 
 
 class NamedLocation(click.ParamType):  # type: ignore[type-arg]
-    """Parameter type for an input, PATH or NAME=PATH. A text that exists as a path is a path."""
+    """Parameter type for an input, PATH or NAME=PATH. If the whole text is an existing path, it has no name."""
 
     name = "input"
 
@@ -225,7 +225,7 @@ input_options = together(
 )
 
 
-#: Parameters of `DedupParams` that rank particles, and that exempt some from comparison.
+#: Parameters of `DedupParams` that rank particles, or that exempt some particles from comparison.
 ranking_options = together(
     [
         click.option("--seed", default=0, help="Seed for the random choice between equal scores."),
@@ -343,7 +343,7 @@ def dedup_params(
     given: dict[str, Any],
     micrographs: Path | None = None,
 ) -> DedupParams:
-    """Make the parameters from the options, which are removed from `given`. Options name inputs by path or name."""
+    """Make the parameters from the options, which are removed from `given`. Options have paths or names of inputs."""
     paths = {as_input(path): [str(path)] for path, _ in inputs}
     for path, name in inputs:
         if name and name not in (str(each.path) for each in inputs):
@@ -362,11 +362,11 @@ def dedup_params(
 def _ordinals(
     given: Sequence[Path], inputs: Sequence[NamedPath], paths: Mapping[str, Sequence[str]]
 ) -> tuple[int, ...]:
-    """Return the index in `inputs` of each input in `given` (--flip-y). Raise InputError for an unknown one."""
+    """Return the index in `inputs` of each input in `given` (--flip-y). Raise InputError for an unknown input."""
     unknown = [path for path in given if as_input(path) not in paths]
     if unknown:
         raise InputError(
-            f"--flip-y {unknown[0]}: not one of the inputs. Write it as the input is written."
+            f"--flip-y {unknown[0]}: not one of the inputs. Use the path or name of an input."
         )
     flipped = {path for each in given for path in paths[as_input(each)]}
     return tuple(number for number, (path, _) in enumerate(inputs) if str(path) in flipped)

@@ -1,4 +1,4 @@
-"""What a job inside any host does: run in a subfolder of the job, report to the job's log."""
+"""Run inside a job of any host, in a subfolder of the job, and write to the job's log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_in_job(
     plot_micrographs: Sequence[str] = (),
     **options: Any,
 ) -> RunResult:
-    """Run in the subfolder `FOLDER` of a job, and write the report. Replace what earlier runs left there.
+    """Run in the subfolder `FOLDER` of a job, and write the report. Replace earlier results in the subfolder.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def run_in_job(
         Called with each line of the job's log: messages, progress every 10 s, counts, paths, and the
         warnings last. Progress comes from another thread.
     finish : callable
-        Called with the result at the end, to hand it to the host. Returns further lines of the log.
+        Called with the result at the end, to pass the result to the host. Returns further lines of the log.
     spelling : callable
-        Formats the parameters that messages name.
+        Formats the parameters in messages.
     summary : callable
         Returns the lines to write after the run.
     plot_micrographs : sequence of str
-        Micrographs that the report shows besides those that are chosen.
+        Micrographs that the report shows in addition to its own choice.
     **options
         Further keywords of `dask_dedup.run`, such as ``threads=4``.
 
@@ -65,7 +65,7 @@ def run_in_job(
     InputError
         If the tables or parameters are wrong.
     RunError
-        If the run fails. A report that cannot be written is a warning.
+        If the run fails. If only the report cannot be written, a warning is logged instead.
     """
     from dask_dedup import clean, run
 
@@ -95,7 +95,7 @@ def run_in_job(
 
 
 def _report(result: RunResult, named: Sequence[str], spelling: Callable[[Hint], str]) -> Path:
-    """Write the report, without the micrographs `named` if there is none of such a name."""
+    """Write the report. If the micrographs `named` do not exist, write the report without them."""
     from dask_dedup import report
 
     contents = result.report_contents

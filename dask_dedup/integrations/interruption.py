@@ -1,4 +1,4 @@
-"""Signals that end a job in order. This module imports only the standard library."""
+"""Handle the signals that end a job. This module imports only the standard library."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 #: SIGHUP comes when the terminal is closed.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Seconds after a signal in which further ones are ignored, as they would disturb the cleaning up.
+#: Seconds after a signal in which further signals are ignored. They would interrupt the removal of unfinished files.
 QUIET_SECONDS = 5.0
-#: Seconds until an interruption that was lost is repeated.
+#: Seconds until an interruption that Python has dropped is raised again.
 _REPEAT_SECONDS = 0.1
 
 
-def watched_signals() -> list[signal.Signals]:
-    """Return the signals that end a job. Those that are ignored, as with ``nohup``, stay ignored."""
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals that end a job. Ignored signals, such as SIGHUP with ``nohup``, are not included."""
     return [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
 
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, so that a run removes what is unfinished.
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, so that a run removes its unfinished files.
 
-    Python drops an exception that is raised inside a finalizer or a callback from C. It is raised again then.
-    Without effect outside the main thread, which alone can handle signals.
+    Python drops an exception that is raised inside a finalizer or a callback from C. The exception is raised again
+    then. Outside the main thread, this context has no effect, because only the main thread can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -52,7 +52,7 @@ def interrupted_by_signals() -> Iterator[None]:
         before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, interrupt))
         signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
 
-    before = {each: signal.signal(each, interrupt) for each in watched_signals()}
+    before = {each: signal.signal(each, interrupt) for each in ending_signals()}
     hook, sys.unraisablehook = sys.unraisablehook, repeat
     try:
         yield

@@ -1,7 +1,7 @@
 """Outputs and results of a job in CCP-EM Pipeliner, and in Doppio, its graphical interface.
 
-Only Pipeliner imports this module, through the jobs in `dask_dedup.cli.pipeliner`, whenever it lists jobs. So what
-reads a result is imported when it is needed.
+Only Pipeliner imports this module, through the jobs in `dask_dedup.cli.pipeliner`, whenever it lists jobs. So modules
+that read a result are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
     Attributes
     ----------
     NOUN : str
-        What is deduplicated: particles or coordinates.
+        The word for the items: particles or coordinates.
     NODE : str
         Type of the inputs and of the output.
     OUTPUT : str
         Name of the output.
     KEYWORDS : list of str
-        What its label says besides the type.
+        Further words in the label of the output.
     """
 
     OUT_DIR = "Select"
@@ -73,7 +73,7 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
         self.add_output_node(self.OUTPUT, self.NODE, [*self.KEYWORDS, "deduplicated"])
 
     def create_post_run_output_nodes(self) -> None:
-        """Add the rejected particles, unless there are none, and the report.
+        """Add the rejected particles, if there are any, and the report.
 
         Pipeliner calls this for failed jobs, too.
         """
@@ -143,7 +143,7 @@ def _counts(run: FinishedRun, output: str) -> ResultsDisplayObject:
 
 
 def _picture(run: FinishedRun, contents: ReportContents, job: Path, output: str) -> list[Any]:
-    """Draw the micrograph that the report shows first, where Pipeliner draws its own pictures."""
+    """Draw the first micrograph of the report, in the folder for Pipeliner's pictures."""
     from dask_dedup.pipeline.result import RunResult
     from dask_dedup.results.report.picture import save_pictures
 
@@ -164,7 +164,7 @@ def _picture(run: FinishedRun, contents: ReportContents, job: Path, output: str)
 
 
 def _distances(run: FinishedRun, contents: ReportContents, output: str) -> ResultsDisplayObject:
-    """Plot the distances of rejected particles from the kept ones in whose favour they were rejected."""
+    """Plot the distances between rejected particles and their winners."""
     edges = np.linspace(0.0, float(run.params.min_separation), contents.distances.size + 1)
     return create_results_display_object(
         "histogram",

@@ -1,8 +1,8 @@
-"""External job of RELION 3.1, 4 and 5: its marks, its output nodes, and the run.
+"""External job of RELION 3.1, 4 and 5: its status files, its output nodes, and the run.
 
-RELION looks at marks (empty files in the job folder), never at exit codes. Without a mark it shows a job as running
-for ever. So a small process (`main`) starts the job as another process, watches it, and writes the mark. Until the run
-begins, this module imports only the standard library.
+RELION checks status files (empty files in the job folder), and never exit codes. Without a status file RELION shows a
+job as running for ever. So a small process (`main`) starts the job as another process, supervises it, and writes the
+status file. Until the run begins, this module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.pipeline.result import RunResult
 
-#: The mark for each end of a job.
-MARKS = {
+#: The status file for each outcome of a job.
+STATUS_FILES = {
     SUCCEEDED: "RELION_JOB_EXIT_SUCCESS",
     FAILED: "RELION_JOB_EXIT_FAILURE",
     ABORTED: "RELION_JOB_EXIT_ABORTED",
 }
-#: The mark with which RELION's window asks a job to end.
+#: The file with which RELION's window asks a job to end.
 ABORT = "RELION_JOB_ABORT_NOW"
 NODES = "RELION_OUTPUT_NODES.star"
-#: In place of a version: the job is one of CCP-EM Pipeliner, which looks at exit codes and needs no files of RELION.
+#: Used instead of a version for jobs of CCP-EM Pipeliner, which checks exit codes and needs no files of RELION.
 PIPELINER = "Pipeliner"
-#: Names the folder of the job in the process whose end is watched.
-WATCHED = "DASK_DEDUP_WATCHED_JOB"
+#: Environment variable of a supervised process, with the folder of its job.
+SUPERVISED = "DASK_DEDUP_SUPERVISED_JOB"
 
 PARTICLES, COORDINATES = "particles", "coordinates"
 _TYPE, _LABEL = "rlnPipeLineNodeType", "rlnPipeLineNodeTypeLabel"
@@ -56,7 +56,7 @@ _LABELS_5 = {
     PARTICLES: "ParticleGroupMetadata.star.relion",
     COORDINATES: "MicrographCoordsGroup.star.relion.autopick",
 }
-#: Columns of the table of output nodes by version. An unknown version reads one of the columns of RELION 3.1 and 5.
+#: Columns of the table of output nodes by version. For an unknown version, the columns of RELION 3.1 and 5 are written.
 _COLUMNS: dict[str, dict[str, dict[str, str]]] = {
     "3.1": {_TYPE: _TYPES},
     "4": {_LABEL: _LABELS_4},
@@ -75,33 +75,33 @@ class Node(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``dask-dedup relion`` with these arguments, by default those of this program, then exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    job = job_to_watch(arguments)
+    job = job_to_supervise(arguments)
     if job is None:
         os.execv(sys.executable, _command(arguments))
-    sys.exit(watch(job, arguments))
+    sys.exit(run_supervised(job, arguments))
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a job in the same interpreter, without the working folder on the import path."""
     program = (
-        "from dask_dedup.integrations import relion; relion.end_without_watcher(); "
+        "from dask_dedup.integrations import relion; relion.end_with_supervisor(); "
         "from dask_dedup.cli import main; main(prog_name='dask-dedup')"
     )
     return [sys.executable, "-P", "-c", program, "relion", *arguments]
 
 
-def end_without_watcher() -> None:
-    """If another process watches the job of this one, end with it, and write the mark in its place."""
-    if job := os.environ.get(WATCHED):
-        end_without_supervisor(lambda: _write_mark(Path(job), MARKS[FAILED]))
+def end_with_supervisor() -> None:
+    """If this process is supervised and the supervisor ends first, write the status file and end this process."""
+    if job := os.environ.get(SUPERVISED):
+        end_without_supervisor(lambda: _write_status(Path(job), STATUS_FILES[FAILED]))
 
 
-def job_to_watch(arguments: Sequence[str]) -> Path | None:
-    """Return the folder of the job that a command line runs. Return None if it runs none, or is watched already.
+def job_to_supervise(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of the job in a command line. Return None if there is no job, or it needs no supervisor.
 
-    Pipeliner watches its jobs itself.
+    A job that is already supervised needs no further supervisor. Pipeliner supervises its jobs itself.
     """
-    if WATCHED in os.environ or not {"-h", "--help"}.isdisjoint(arguments):
+    if SUPERVISED in os.environ or not {"-h", "--help"}.isdisjoint(arguments):
         return None
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = word.partition("=")
@@ -111,14 +111,14 @@ def job_to_watch(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def watch(job: Path, arguments: Sequence[str]) -> int:
-    """Run a job in another process, write the mark of its end, and return its exit code."""
+def run_supervised(job: Path, arguments: Sequence[str]) -> int:
+    """Run a job in another process, write its status file, and return its exit code."""
     outcome, code = FAILED, 1
     try:
         job.mkdir(parents=True, exist_ok=True)
-        for name in (*MARKS.values(), NODES):
+        for name in (*STATUS_FILES.values(), NODES):
             (job / name).unlink(missing_ok=True)
-        os.environ[WATCHED] = str(job)
+        os.environ[SUPERVISED] = str(job)
         outcome, code = supervise(_command(arguments), lambda: _exists(job / ABORT))
         if outcome == ABORTED:
             sys.stdout.write("dask-dedup: aborted\n")
@@ -127,32 +127,32 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"dask-dedup: {error}\n")
     finally:
-        _write_mark(job, MARKS[outcome])
+        _write_status(job, STATUS_FILES[outcome])
     return code
 
 
 def _exists(path: Path) -> bool:
-    with suppress(OSError):  # a file system of a network fails at times
+    with suppress(OSError):  # network file systems fail at times
         return path.exists()
     return False
 
 
-def _write_mark(job: Path, mark: str) -> None:
+def _write_status(job: Path, name: str) -> None:
     try:
-        (job / mark).touch()
-    except OSError:  # a full disk has space again without what the run left
+        (job / name).touch()
+    except OSError:  # on a full disk, the removal of unfinished files frees space
         _remove_unfinished(job)
         try:
-            (job / mark).touch()
+            (job / name).touch()
         except OSError as error:
             sys.stderr.write(
-                f"dask-dedup: {job / mark}: cannot be written ({error.strerror}), so RELION shows the job as running. "
+                f"dask-dedup: {job / name}: cannot be written ({error.strerror}), so RELION shows the job as running. "
                 "Choose 'Mark as failed' in its menu 'Job actions'.\n"
             )
 
 
 def _remove_unfinished(job: Path) -> None:
-    """Remove what an interrupted run has left, but not the result of an earlier run."""
+    """Remove the leftovers of an interrupted run. Keep the result of an earlier run."""
     folder = job / FOLDER
     for path in folder.glob(".dask-dedup-*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -195,7 +195,7 @@ def node_table(nodes: Iterable[Node], version: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    """Return a path as STAR holds it."""
+    """Return a path as text of a STAR file, in quotes if it has spaces."""
     return f'"{path}"' if re.search(r"\s", path) else path
 
 
@@ -214,15 +214,16 @@ def run(
     Parameters
     ----------
     job : Path
-        Folder of the job, as RELION names it.
+        Folder of the job, as RELION passes it.
     inputs : sequence of paths
     params : DedupParams
     write : callable
         Called with each line of the job's log.
     output_format : {"star", "relion-coordinates"}
-        Whether the output is particles or coordinates. Particles of one STAR file keep all of its content.
+        Whether the output is particles or coordinates. If the input is one STAR file of particles, the output keeps
+        its whole content.
     micrographs : path, optional
-        By default, coordinates have the micrographs that the jobs of the inputs name.
+        Table of micrographs. By default, coordinates use the table that the jobs of the inputs have used.
     **options
         Further keywords of `dask_dedup.run`.
 
@@ -254,10 +255,10 @@ def run(
     earlier = _kept_files(find_manifest(job / FOLDER))
 
     def finish(result: RunResult) -> Iterator[str]:
-        # RELION cannot read a table without rows, and Pipeliner misses an output that is not there.
+        # RELION cannot read a table without rows. Pipeliner expects all outputs to exist.
         needed = result.kept or version == PIPELINER
         kept = _kept_files(result.manifest) if needed else {}
-        _place(job, kept, kind)
+        _link_kept_files(job, kept, kind)
         for name in {*earlier} - {*kept}:
             (job / name).unlink(missing_ok=True)
         nodes = _find_nodes(job, result, kind, version)
@@ -279,22 +280,22 @@ def run(
             **options,
         )
     except KeyboardInterrupt:
-        if version == PIPELINER:  # no process of ours watches this one
+        if version == PIPELINER:  # this process has no supervisor, which would do this
             _remove_unfinished(job)
         raise
 
 
 def _is_particle_table(path: Path) -> bool:
-    """Return whether an input is a STAR file of particles, which is written with all of its content."""
+    """Return whether an input is a STAR file of particles."""
     from dask_dedup.formats.coordinates.detection import detect
 
     return path.suffix.lower() == ".star" and path.is_file() and not detect(path, folder=False)
 
 
 def _find_micrographs(inputs: Sequence[str | Path], version: str) -> str | None:
-    """Return the table of micrographs that the jobs of the inputs name, None if they do not name one.
+    """Return the table of micrographs that the jobs of the inputs have used. Return None without exactly one table.
 
-    RELION 3.1 reads coordinates only with one, so there it is an error if there is none.
+    RELION 3.1 cannot read coordinates without this table. For this version, raise InputError instead.
     """
     from dask_dedup.errors import InputError
     from dask_dedup.formats.coordinates.relion_job import micrographs_of_job_folder
@@ -311,15 +312,15 @@ def _find_micrographs(inputs: Sequence[str | Path], version: str) -> str | None:
         return found.pop()
     if version != "3.1":
         return None
-    what = "name several tables of micrographs" if found else "name no table of micrographs"
+    what = "have several tables of micrographs" if found else "have no table of micrographs"
     raise InputError(
-        f"the jobs of the inputs {what}, and RELION 3.1 needs one for coordinates. Connect the micrographs, or pass "
-        f"{parameter('micrographs')}."
+        f"the jobs of the inputs {what}, but RELION 3.1 needs one table for coordinates. Connect the micrographs, or "
+        f"pass {parameter('micrographs')}."
     )
 
 
 def _kept_files(manifest: dict[str, Any] | None) -> dict[str, str]:
-    """Return the files of the kept particles: name in the job folder, and path in the result."""
+    """Return the files of the kept particles. Map the name in the job folder to the path in the result."""
     from dask_dedup.output.layout import KEPT
 
     paths = [entry["path"] for entry in (manifest or {}).get("outputs", ())]
@@ -329,8 +330,8 @@ def _kept_files(manifest: dict[str, Any] | None) -> dict[str, str]:
     return {path.removeprefix(f"{KEPT}/"): path for path in kept}
 
 
-def _place(job: Path, kept: dict[str, str], kind: str) -> None:
-    """Put the files of the kept particles into the job folder, as hard links where possible."""
+def _link_kept_files(job: Path, kept: dict[str, str], kind: str) -> None:
+    """Make hard links to the files of the kept particles in the job folder. Copy files that cannot be linked."""
     from dask_dedup.conversion.coordinates import LIST
     from dask_dedup.output.layout import KEPT
 
@@ -351,7 +352,7 @@ def _place(job: Path, kept: dict[str, str], kind: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that other programs see whole or not at all."""
+    """Write a file in one step, so that other programs never read an incomplete file."""
     draft = path.with_name(f".{path.name}.new")
     draft.write_bytes(content)
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""Run a job in a process and watch it, so that the host learns how it ends, however it ends.
+"""Run a job in another process and supervise it, so that the host always receives the outcome.
 
 This module imports only the standard library: it works even if the job's process cannot import anything.
 """
@@ -14,35 +14,35 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from dask_dedup.integrations.interruption import watched_signals
+from dask_dedup.integrations.interruption import ending_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SUCCEEDED, FAILED, ABORTED = "succeeded", "failed", "aborted"
-#: Seconds between two looks for a request to abort.
+#: Seconds between two checks for a request to abort.
 POLL_SECONDS = 0.5
-#: Seconds until a process that was asked to end is killed.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE_SECONDS = 5.0
 
 
 class Ending(NamedTuple):
-    """How a process ended: `SUCCEEDED`, `FAILED` or `ABORTED`, and the exit code to pass on."""
+    """Outcome of a process (`SUCCEEDED`, `FAILED` or `ABORTED`), and the exit code to pass on."""
 
     outcome: str
     code: int
 
 
 def supervise(command: Sequence[str], is_aborted: Callable[[], bool] = lambda: False) -> Ending:
-    """Run a command to its end. Return how it ended.
+    """Run a command until it ends. Return its outcome and exit code.
 
     If `is_aborted` returns True or this process is asked to end, the command gets SIGTERM, and SIGKILL after
-    `GRACE_SECONDS`. A signal counts as a failure, unless it is ignored. If the command was killed, a line on standard
-    error names the signal. Standard input of the command is a pipe that is closed when this process has ended.
+    `GRACE_SECONDS`. A signal counts as a failure, unless it is ignored. If the command was killed, the signal is
+    printed to standard error. Standard input of the command is a pipe that is closed when this process has ended.
     """
     received: list[int] = []
     before = {
-        each: signal.signal(each, lambda n, _: received.append(n)) for each in watched_signals()
+        each: signal.signal(each, lambda n, _: received.append(n)) for each in ending_signals()
     }
     aborted = False
     try:
@@ -65,7 +65,7 @@ def supervise(command: Sequence[str], is_aborted: Callable[[], bool] = lambda: F
         elif not aborted:
             cause = ", probably because memory ran out" if name == "SIGKILL" else ""
             sys.stderr.write(f"dask-dedup: the job was killed by {name}{cause}.\n")
-        code = 128 - code  # as a shell has it
+        code = 128 - code  # as shells do
     if aborted:
         return Ending(ABORTED, code)
     return Ending(FAILED if code else SUCCEEDED, code)
@@ -80,21 +80,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def end_without_supervisor(write_mark: Callable[[], None]) -> None:
-    """Watch, in a thread, the process that supervises this one. If it ends first, write the mark and end.
+def end_without_supervisor(write_status: Callable[[], None]) -> None:
+    """Start a thread that waits for the end of the supervisor. If the supervisor ends first, end this process.
 
-    This process gets SIGTERM, and ends after `GRACE_SECONDS` in any case.
+    The thread calls `write_status`, and sends SIGTERM to this process. The process ends after `GRACE_SECONDS` in any
+    case.
     """
 
-    def watch() -> None:
+    def wait() -> None:
         while os.read(0, 1):  # the pipe is closed when the other process has ended
             pass
         with suppress(OSError):
-            sys.stderr.write("dask-dedup: the process that watches the job was killed.\n")
+            sys.stderr.write("dask-dedup: the process that supervises the job was killed.\n")
         with suppress(OSError):
-            write_mark()
+            write_status()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         os._exit(1)
 
-    threading.Thread(target=watch, name="supervisor", daemon=True).start()
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()

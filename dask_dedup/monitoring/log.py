@@ -1,4 +1,4 @@
-"""Lines of text for the log of a run: its messages, its progress, and its warnings at the end."""
+"""Log lines of a run: messages, progress, and warnings at the end."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LINE_SECONDS = 10.0
 
 
 class LineLog(logging.Handler):
-    """Log handler that passes each message as a line to `write`, with parameters as `spelling` shows them.
+    """Log handler that passes each message as a line to `write`. `spelling` formats the parameters in messages.
 
-    Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
-    written once each.
+    Warnings about the data, from the logger ``dask_dedup.warnings``, are kept until the end. Each warning is
+    written once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LineLog(logging.Handler):
         return spell(message.raw, self._spelling) if isinstance(message, Message) else message
 
     def _write(self, line: str) -> None:
-        # A run must not fail because its terminal or log file does.
+        # If the terminal or the log file fails, the run must continue.
         with suppress(OSError):
             self.write(line)
 
@@ -75,7 +75,7 @@ def log_to(log: LineLog, level: int = logging.INFO) -> None:
 
 @contextmanager
 def logging_to(log: LineLog) -> Iterator[LineLog]:
-    """Write the messages of the package to `log`, and at the end its warnings. Then log as before."""
+    """Write the messages of the package to `log`, and the warnings at the end. Then restore the loggers."""
     logger, client = logging.getLogger("dask_dedup"), logging.getLogger("distributed.client")
     handlers, before, filters = logger.handlers, logger.level, [*client.filters]
     log_to(log)
@@ -88,7 +88,7 @@ def logging_to(log: LineLog) -> Iterator[LineLog]:
 
 
 def _silent(_: logging.LogRecord) -> bool:
-    """Drop a record. A lost scheduler is reported in one line of our own, and Dask sets its levels itself."""
+    """Drop a record of Dask about a lost scheduler. This package reports it, and Dask would reset a level."""
     return False
 
 

@@ -30,16 +30,16 @@ DOING = {
 }
 #: Kinds of a run's last event.
 ENDS = ("finished", "failed")
-#: The reason of a run that failed by Ctrl-C.
+#: The reason of a run that was stopped by Ctrl-C.
 INTERRUPTED = "interrupted"
-#: States of a run that has no last event yet: at work, or its driver is not heard of.
+#: States of a run without a last event: the run is in progress, or the program that started it is lost.
 OPEN = ("running", "lost")
 #: Number of micrographs and of tasks that are listed.
 LISTED = 10
-#: Seconds between two points of the curve at first. A full curve drops every second point.
+#: Seconds between two points of the curve at first. If the curve has `POINTS` points, every second point is removed.
 POINT_SECONDS = 0.5
 POINTS = 600
-#: The speed is measured over this many last seconds.
+#: The speed is the mean over the last seconds of this number.
 SPEED_SECONDS = 10.0
 
 
@@ -67,20 +67,20 @@ class StageProgress:
 class Progress:
     """Progress of a run.
 
-    A fragment or shuffle partition counts once, even if its task runs twice. Memory grows with their number, not with
-    micrographs or particles.
+    A fragment or shuffle partition counts once, even if its task runs twice. Memory grows with the number of fragments
+    and shuffle partitions, and not with the number of micrographs or particles.
 
     Attributes
     ----------
     run : str
         Identifies an attempt at a run.
     status : {"waiting", "running", "finished", "failed", "lost"}
-        ``lost``: the program that started the run, its driver, has gone or is silent.
+        ``lost``: the driver, which is the program that started the run, has ended or is silent.
     output, executor, reason : str
     client : str
         Id of the driver's Dask client; "" without a cluster.
     started_at, heard_at : float
-        Start of the run, and the last sign of a lost driver. Seconds since 1970.
+        Start of the run, and the last message of a lost driver. Seconds since 1970.
     report : str
         Path of the report, once it is written.
     inputs : list of str
@@ -89,7 +89,7 @@ class Progress:
         Picks of each shuffle partition, in descending order.
     stages : dict of str to StageProgress
     kept, rejected : int
-        Written so far.
+        Numbers of particles written so far.
     decided_micrographs : int
     by_fraction : list of int
         Histogram of decided micrographs by their fraction of rejected particles, from 0 to 1.
@@ -98,7 +98,7 @@ class Progress:
     repeats : int
         Tasks that ran again after their work was done, because of a retry or a lost worker.
     lost_workers : int
-        Since the start of the run.
+        Number of workers lost since the start of the run.
     densest : dict of int to tuple of int
         Particles and rejected particles of the densest micrographs, by micrograph key.
     slowest : list of tuple
@@ -108,7 +108,7 @@ class Progress:
     result : dict or None
         The event ``finished``.
     stall : str
-        Why the cluster has stopped working; "" if it works.
+        The reason why the cluster has stopped working; "" if the cluster works.
     """
 
     run: str = ""
@@ -170,7 +170,7 @@ class Progress:
             self._add_point(now)
 
     def lose(self, heard_at: float) -> None:
-        """Mark a run as lost: its driver was last heard of at `heard_at`, in seconds since 1970."""
+        """Mark a run as lost. `heard_at` is the time of the driver's last message, in seconds since 1970."""
         self.status, self.heard_at, self._ended = "lost", heard_at, time.monotonic()
 
     def regain(self) -> None:
@@ -248,7 +248,7 @@ class Progress:
         return done / todo if todo else 0.0
 
     def elapsed(self, now: float | None = None) -> float:
-        """Return the seconds since the run started, up to its end if it has ended."""
+        """Return the seconds since the start of the run, or the duration of an ended run."""
         now = time.monotonic() if now is None else now
         if self.status == "waiting":
             return 0.0

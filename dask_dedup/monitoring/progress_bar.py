@@ -42,11 +42,11 @@ class SharedProgress:
             return (self._progress.fraction, describe(self._progress)) if running else None
 
     def bar(self, width: int | None = None) -> Table:
-        """Return the bar and the line below it, to print or to display. It is empty if no run is in progress."""
+        """Return the progress bar and the line below the bar. The table is empty if no run is in progress."""
         return _draw(self.shown(), width)
 
     def last_bar(self, width: int) -> Table:
-        """Return the bar with a line about how the run ended."""
+        """Return the bar with a line about the end of the run."""
         with self._lock:
             run = self._progress
             text = {
@@ -71,7 +71,7 @@ def _draw(shown: tuple[float, str] | None, width: int | None) -> Table:
 
 @contextmanager
 def repeating(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call a function every so many seconds, in a thread, until the context ends."""
+    """Call a function in a thread every `seconds` seconds, until the context ends."""
     over = threading.Event()
 
     def repeat() -> None:

@@ -192,7 +192,7 @@ def test_a_uid_of_two_inputs_keeps_the_values_of_its_row(dedup, instance):
     slots = {each["name"]: each["dtype"] for each in job.outputs[KEPT].slots}
     assert slots["alignments_class_0"] == "alignments3D"
     assert {*instance.load(job, KEPT)["blob/idx"].tolist()} == {7}
-    assert "300 particles with the uid of another one" in log_of(job)
+    assert "300 particles with the uid of another particle" in log_of(job)
 
 
 def test_an_empty_input_and_an_empty_output(dedup, instance):
@@ -219,7 +219,7 @@ def test_slots_that_one_input_lacks_are_named(dedup, instance):
         (["J10:particle"], {}, "The job's outputs are: J10:particles."),
         (["J5:exposures"], {}, "an output of type exposure, not particle"),
         (["J6:particles"], {}, "J6 is running. Wait until it is completed."),
-        (["J10:particles", "J10:particles"], {}, "J10:particles: named twice"),
+        (["J10:particles", "J10:particles"], {}, "J10:particles: passed twice"),
         (["J10:particles", "--min-score", "J9:particles=1"], {}, "which are J10:particles"),
         (["J10.particles"], {}, "J10.particles: not the result of a job"),
         (["J10:particles"], {"project": "P9"}, "P9: there is no such project"),
@@ -317,7 +317,7 @@ def test_a_refused_output_marks_the_job(dedup, instance):
     assert outcome.exit_code == 1
     job = instance.external
     assert job.history == ["running", "failed"]
-    assert "particles_kept cannot be saved. CryoSPARC says:" in log_of(job, "error")
+    assert "particles_kept cannot be saved. CryoSPARC reports:" in log_of(job, "error")
     assert "disk full" in log_of(job, "error")
 
 

@@ -1,6 +1,6 @@
-"""copick: sets of picks of a project are compared in memory, and the result is stored as new sets of picks.
+"""Compare sets of picks of a copick project in memory, and store the result as new sets of picks.
 
-Points are stored whole, as they were read. The centre of a particle is the location of its point plus the
+Points are stored as they were read. The centre of a particle is the location of its point plus the
 translation of its transformation, in angstrom.
 """
 
@@ -48,14 +48,14 @@ data_warnings = logging.getLogger("dask_dedup.warnings")
 
 @dataclass(frozen=True, slots=True)
 class CopickResult:
-    """What `remove_duplicate_picks` read and stored.
+    """Sets of picks that `remove_duplicate_picks` has read and stored.
 
     Attributes
     ----------
     sets : list of LoadedSet
         The sets that were read.
     kept, rejected : list of SetName
-        The sets that were stored in each run, one for each object.
+        Names of the sets that were stored in each run, one set for each object.
     """
 
     sets: list[LoadedSet]
@@ -107,12 +107,12 @@ def remove_duplicate_picks(
     project : path or CopickRoot
         The project, or its configuration file.
     inputs : sequence of str
-        Names of sets, ``object:user/session``. Patterns are those of copick: ``*``, ``?``, or a regular
+        Names of sets, ``object:user/session``. The patterns of copick are allowed: ``*``, ``?``, or a regular
         expression after ``re:``. A run may lack some of the sets.
     output : str
-        Name of the set of the kept points. Without an object, as in ``:user/session``, each object has its own.
+        Name of the set of the kept points. Without an object, as in ``:user/session``, each object gets its own set.
     params : DedupParams, optional
-        Parameters of single inputs name them as `inputs` does.
+        Parameters of single inputs have the same names of inputs as `inputs`.
     rejected : str, optional
         Name of the set of the rejected points.
     run_names : sequence of str
@@ -120,7 +120,7 @@ def remove_duplicate_picks(
     combine_objects : bool
         Compare the picks of all objects with each other, and store them as the object of `output`.
     renumber_filaments : bool
-        Change the instance ids of all but the first input so that no two filaments have the same one.
+        Change the instance ids of the second and later inputs, so that all filaments have different ids.
     overwrite : bool
         Replace sets that have the names of `output` and `rejected`.
     **keywords
@@ -135,7 +135,7 @@ def remove_duplicate_picks(
     InputError
         If an input is missing or cannot be compared, an output exists, or a parameter is wrong. Nothing was stored.
     RunError
-        If a set cannot be stored. The sets of earlier runs are stored.
+        If a set cannot be stored. Sets that were stored before the error stay.
     """
     params = DedupParams.given(params, keywords)
     root = open_project(project)
@@ -174,7 +174,7 @@ def open_project(project: str | Path | CopickRoot) -> CopickRoot:
 def _for_sets(
     params: DedupParams, found: Mapping[str, Mapping[SetName, Sequence[CopickPicks]]]
 ) -> DedupParams:
-    """Return the parameters with values for sets in place of those for inputs, and with the score of copick."""
+    """Convert parameters for inputs to parameters for the sets of each input. Use the score of copick."""
     params.check_inputs(found)
     members = {as_input(uri): [str(name) for name in sets] for uri, sets in found.items()}
     changes: dict[str, Any] = {
@@ -195,7 +195,7 @@ def _for_sets(
 
 
 def _left_out(sets: Sequence[SetName], chosen: Iterable[SetName]) -> tuple[list[str], set[int]]:
-    """Return the names of all sets, and the numbers of those that are not chosen."""
+    """Return the names of all sets, and the numbers of the sets that are not chosen."""
     return [*map(str, sets)], {n for n, name in enumerate(sets) if name not in set(chosen)}
 
 
@@ -211,7 +211,7 @@ def _load_all(every: Sequence[CopickPicks]) -> dict[SetName, list[LoadedSet]]:
 
 
 def _decide(loaded: Sequence[LoadedSet], params: DedupParams) -> None:
-    """Find the rejected points of sets, which are those of one input after those of another."""
+    """Find the rejected points of sets. `loaded` has the sets of one input after the sets of another input."""
     inputs: dict[str, dict[str, pa.Table]] = {}
     for each in loaded:
         inputs.setdefault(str(each.name), {})[each.run] = as_table(each.points, each.run)
@@ -222,17 +222,17 @@ def _decide(loaded: Sequence[LoadedSet], params: DedupParams) -> None:
 def _check_together(
     root: CopickRoot, group: Group, loaded: Sequence[LoadedSet], *, renumber: bool
 ) -> None:
-    """Warn if inputs are copies, or their points have orientations or filaments that do not go together."""
+    """Warn about copied inputs, about orientations that are not trusted, and about repeated filament numbers."""
     if copies := find_copies(loaded):
         data_warnings.warning(
             "all points of %s are also in other inputs, with the same score and orientation. Leave out results of "
-            "earlier calls: a copy is a duplicate of its original, and confirms it if votes are counted.",
+            "earlier calls: a copy is a duplicate of its original, and counts as a vote for the original.",
             listed(map(str, copies)),
         )
     if len({each.trusted for each in loaded if each.points}) > 1:
         without = listed(str(each.name) for each in loaded if not each.trusted)
         data_warnings.warning(
-            "%s: orientations are marked as not to be trusted, as those of %s are",
+            "%s: orientations are marked as not trusted, because the orientations of %s are not trusted",
             group.kept,
             without,
         )

@@ -1,4 +1,4 @@
-"""Which sets of picks are compared with each other, and where the result goes."""
+"""Choose the sets of picks that are compared with each other, and the names of the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from copick.models import CopickPicks, CopickRoot
 
-#: User of an output that names none.
+#: User of an output without a user.
 USER = "dask-dedup"
 
 log = logging.getLogger("dask_dedup")
@@ -24,7 +24,7 @@ log = logging.getLogger("dask_dedup")
 def find_inputs(
     root: CopickRoot, inputs: Sequence[str], run_names: Sequence[str]
 ) -> dict[str, dict[SetName, list[CopickPicks]]]:
-    """Find the sets of each input by name, in all runs. A set that several inputs match belongs to the first."""
+    """Find the sets of each input by name, in all runs. A set that matches several inputs belongs to the first."""
     from copick.util.uri import resolve_copick_objects
 
     missing = [name for name in run_names if root.get_run(name) is None]
@@ -62,7 +62,7 @@ def plan_groups(
     *,
     combine_objects: bool,
 ) -> list[Group]:
-    """Group the sets that are compared with each other. Sets that are outputs are taken out of `found`."""
+    """Group the sets that are compared with each other. Remove sets that are outputs from `found`."""
     objects = dict.fromkeys(name.object for each in found.values() for name in each)
     kept = {each: _output_name("output", output, each) for each in objects}
     aside = {
@@ -73,18 +73,18 @@ def plan_groups(
     for uri, sets in found.items():
         for name in written & set(sets):
             if str(name) == uri:
-                raise InputError(f"{name} is an input and an output. Name another output.")
+                raise InputError(f"{name} is an input and an output. Choose another output.")
             log.info("%s matches %s, which is an output and is not read", uri, name)
             del sets[name]
     inputs = [name for each in found.values() for name in each]
     if not inputs:
-        raise InputError(f"{', '.join(found)}: no picks but those of the output.")
+        raise InputError(f"{', '.join(found)}: only the output picks.")
     objects = dict.fromkeys(name.object for name in inputs)
     named = {name.object for each in objects for name in (kept[each], aside[each]) if name}
     if combine_objects:
         if len(named) > 1:
             raise InputError(
-                f"{parameter('combine_objects')} needs outputs of one object, but those named are of "
+                f"{parameter('combine_objects')} needs outputs of one object, but the outputs are of "
                 f"{listed(sorted(named))}. Write {parameter('output')} as OBJECT:USER/SESSION."
             )
         first = next(iter(objects))
@@ -93,7 +93,7 @@ def plan_groups(
         if not named <= set(objects) or any(kept[each].object != each for each in objects):
             raise InputError(
                 f"the inputs are picks of {listed(objects)}, the output is of {listed(sorted(named))}. "
-                f"Write the output as :USER/SESSION, so that each object has its own, or pass "
+                f"Write the output as :USER/SESSION, so that each object has its own output, or pass "
                 f"{parameter('combine_objects')} to compare and store all as one object."
             )
         groups = [
@@ -153,9 +153,9 @@ def check_outputs(
             }
             if there and not overwrite:
                 raise InputError(
-                    f"{name} exists in {counted(len(there), 'run')} ({listed(there)}). Name another "
+                    f"{name} exists in {counted(len(there), 'run')} ({listed(there)}). Choose another "
                     f"output, or pass {parameter('overwrite')} to replace it."
                 )
             fixed = [run for run, picks in there.items() if getattr(picks, "read_only", False)]
             if fixed:
-                raise InputError(f"{name} is read only in {listed(fixed)}. Name another output.")
+                raise InputError(f"{name} is read only in {listed(fixed)}. Choose another output.")

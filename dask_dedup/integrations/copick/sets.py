@@ -33,7 +33,7 @@ log = logging.getLogger("dask_dedup")
 
 
 class SetName(NamedTuple):
-    """Name of a set of picks. A run has at most one set of a name."""
+    """Name of a set of picks. The sets of a run have different names."""
 
     object: str
     user: str
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(slots=True)
 class LoadedSet:
-    """A set of picks of one run, and which of its points are rejected.
+    """A set of picks of one run, with a mask of the rejected points.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class LoadedSet:
 
     @property
     def trusted(self) -> bool:
-        """Whether the orientations of the points, if there are any, are to be used."""
+        """Whether the orientations of the points are trusted. True for a set without points."""
         return bool(self.picks.trust_orientation or not self.points)
 
     @property
@@ -143,7 +143,7 @@ def by_run(loaded: Iterable[LoadedSet]) -> dict[str, list[LoadedSet]]:
 
 
 def find_copies(loaded: Sequence[LoadedSet]) -> list[SetName]:
-    """Return the names of sets whose points are all in other sets of the same run, to the last bit."""
+    """Return the names of sets that have only points that are also, bit for bit, in other sets of the same run."""
     contents = [{(each.run, *_as_tuple(point)) for point in each.points} for each in loaded]
     number = Counter(chain.from_iterable(contents))
     own = {
@@ -195,14 +195,14 @@ def store(result: Sequence[tuple[Group, list[LoadedSet]]], *, renumber: bool) ->
 
 
 def _raised(point: CopickPoint, above: int) -> CopickPoint:
-    """Return a point with its filament's number raised by `above`."""
+    """Return a point with `above` added to the number of its filament."""
     if not (above and point.instance_id):
         return point
     return point.model_copy(update={"instance_id": point.instance_id + above})
 
 
 def logging_progress(items: Sequence[Item], done: str) -> Iterator[Item]:
-    """Yield sets. Every `LINE_SECONDS`, log how many are `done`, which is a participle."""
+    """Yield sets. Log progress every `LINE_SECONDS`. `done` is the verb in the message, such as "read"."""
     last = time.monotonic()
     for number, item in enumerate(items):
         if time.monotonic() - last >= LINE_SECONDS:
@@ -212,14 +212,14 @@ def logging_progress(items: Sequence[Item], done: str) -> Iterator[Item]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as text, the first few if there are many."""
+    """Return names as text. If there are many names, list only the first names."""
     names = list(dict.fromkeys(names))
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 
 
 def reason(error: Exception) -> str:
-    """Return an error as text on one line: of pydantic's errors, the first problem and where it is."""
+    """Return an error as one line of text. For errors of pydantic, return the first problem and its location."""
     problems = getattr(error, "errors", None)
     if callable(problems) and (found := problems()):
         return f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}"

@@ -39,7 +39,7 @@ TITLE = "Remove duplicate particles"
 #: Inputs and outputs of the job.
 _PARTICLES, _EXPOSURES = "particles", "exposures"
 _OUTPUTS = {KEPT: "Particles kept", REJECTED: "Particles rejected"}
-#: The slot that an output has of its own; the others pass through.
+#: The slot that the job saves for an output. The other slots pass through.
 _LOCATION = "location"
 _BLOB = "micrograph_blob"
 
@@ -51,7 +51,7 @@ class FinishedJob:
     Attributes
     ----------
     uid : str
-        Of the job, such as J12. It has the outputs ``particles_kept`` and ``particles_rejected``.
+        Number of the job, such as J12. The job has the outputs ``particles_kept`` and ``particles_rejected``.
     result : RunResult
     """
 
@@ -75,32 +75,32 @@ def run_external_job(
     echo: Callable[[str], None] = print,
     **options: Any,
 ) -> FinishedJob:
-    """Create an external job, remove duplicates from results of other jobs, and save what is kept and rejected.
+    """Create an external job, remove duplicates from results of other jobs, and save kept and rejected particles.
 
-    The login is that of cryosparc-tools: a saved one, or that of the environment.
+    The login is the login of cryosparc-tools: a saved login, or the login in environment variables.
 
     Parameters
     ----------
     particles : sequence of str
         Results such as ``J10:particles``, in the order that `DedupParams.prefer_input_order` needs.
     params : DedupParams, optional
-        Names inputs as in `particles`.
+        Parameters of single inputs have the same names of inputs as `particles`.
     project, workspace : str
-        Such as P1 and W1.
+        Project and workspace of the job, such as P1 and W1.
     exposures : str, optional
         Result with the pixel sizes and shapes of micrographs, such as ``J5:exposures``.
     micrographs : path, optional
-        File with the same, in place of `exposures`.
+        File with the same data, instead of `exposures`.
     url : str, optional
         Address of the instance; see `session.log_in`.
     title, description : str
-        Of the job. By default the description lists the inputs.
+        Title and description of the job. By default the description lists the inputs.
     folder : path, optional
         Folder to keep the tables and the result in. By default they are in a temporary folder.
     names : mapping, optional
         Names of pickers, {result: name}.
     echo : callable
-        Called with each line of the job's log, too.
+        Also called with each line of the job's log.
     **options
         Further keywords of `dask_dedup.run`, such as ``threads=4``.
 
@@ -124,15 +124,15 @@ def run_external_job(
     extra = _find(session, project, [exposures] if exposures else [], "exposure", _BLOB)
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_signals())
-        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
-        tables = place / "tables"
+        parent = Path(folder or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
+        tables = parent / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         paths = {str(each.name): str(each.path_in(tables)) for each in (*inputs, *extra)}
         listed = ", ".join(str(each.name) for each in inputs)
         description = description or f"Duplicates of {listed}. dask-dedup {__version__}."
         job = ExternalJob.create(session, project, workspace, title, description, echo)
         job.replaced = {path: name for name, path in paths.items()}
-        job.replaced[str(place / FOLDER)] = job.uid
+        job.replaced[str(parent / FOLDER)] = job.uid
         with job.running() as start:
             job.write(f"{project} {job.uid}: {title}")
             job.connect(_PARTICLES, inputs, _LOCATION)
@@ -144,7 +144,7 @@ def run_external_job(
                 job.add_output(name, shown, slots, passthrough)
             start()
             result = run_in_job(
-                place,
+                parent,
                 [paths[str(each.name)] for each in inputs],
                 _with_paths(params or DedupParams(), paths),
                 job.write,
@@ -166,12 +166,12 @@ def _find(
     names = [ResultName.parse(str(each)) for each in given]
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise InputError(f"{name}: named twice. Name each result once.")
+            raise InputError(f"{name}: passed twice. Pass each result once.")
     return [find_result(session, project, name, kind, slot) for name in names]
 
 
 def _with_paths(params: DedupParams, paths: Mapping[str, str]) -> DedupParams:
-    """Return the parameters with the paths of tables in place of the names of results."""
+    """Return the parameters with the paths of tables instead of the names of results."""
     changes: dict[str, Any] = {
         name: tuple((paths.get(key, key), value) for key, value in getattr(params, name))
         for name in (*PER_INPUT, RENAMES)
@@ -184,7 +184,7 @@ def _with_paths(params: DedupParams, paths: Mapping[str, str]) -> DedupParams:
 def _load(
     job: ExternalJob, inputs: Sequence[Result], paths: Mapping[str, str]
 ) -> tuple[dict[str, str], str | None]:
-    """Load the inputs to files. Return the slots that the outputs have of their own, and what passes through."""
+    """Load the inputs to files. Return the slots to save, and the input that passes through its other slots."""
     uids, prefixes = [], []
     for each in inputs:
         dataset = each.load()
@@ -201,9 +201,10 @@ def _load(
     repeated = sum(map(len, uids)) - len(np.unique(np.concatenate(uids)))
     if not repeated:
         return {_LOCATION: _LOCATION}, _PARTICLES
-    # What passes through is found by uid, so it could come from the wrong input.
+    # Slots that pass through are found by uid, so they could come from the wrong input.
     job.write(
-        f"{counted(repeated, 'particle')} with the uid of another one: the job saves all slots, none passes through."
+        f"{counted(repeated, 'particle')} with the uid of another particle: the job saves all slots, and no slot "
+        "passes through."
     )
     return {slot: inputs[0].slots.get(slot, slot) for slot in shared}, None
 

@@ -31,9 +31,9 @@ class ExternalJob:
     job : object
         Job of the client.
     echo : callable
-        Called with each line of the log, too.
+        Also called with each line of the log.
     replaced : dict of str to str
-        Texts of the log that are replaced, such as paths of temporary files by names of results.
+        Replacements for texts in the log, such as names of results for paths of temporary files.
     """
 
     job: Any
@@ -73,7 +73,7 @@ class ExternalJob:
         self, name: str, title: str, slots: Mapping[str, str], passthrough: str | None
     ) -> None:
         """Add an output of particles with slots by name, {name: type}."""
-        # The client of version 5 warns of the older key.
+        # The client of version 5 warns about the older key.
         key = "name" if hasattr(self.job, "model") else "prefix"
         described = [
             slot if slot == dtype else {key: slot, "dtype": dtype, "required": True}
@@ -99,7 +99,7 @@ class ExternalJob:
             return self.job.load_output(name)
 
     def write(self, line: str) -> None:
-        """Write a line to the job's log. The run does not fail if the instance does not take it."""
+        """Write a line to the job's log. If the instance refuses the line, the run continues."""
         line = self.shown(line)
         with suppress(OSError):  # the terminal was closed
             self.echo(line)
@@ -110,9 +110,9 @@ class ExternalJob:
             self.job.log(line.removeprefix("warning: "), **given)
 
     def show(self, picture: Path, tile: Path, caption: str) -> None:
-        """Show a picture in the log and, with CryoSPARC 5, another one on the job's card."""
+        """Show a picture in the log and, with CryoSPARC 5, another picture on the job's card."""
         with self._unless_refused("no picture in the log"):
-            # The client names the file after the text.
+            # The client uses the text as the name of the file.
             self.job.log_plot(str(picture), caption.replace("/", "_"))
         if hasattr(self.job, "set_tile_image"):
             with self._unless_refused("no picture on the card"):
@@ -171,7 +171,7 @@ class ExternalJob:
 
     def fail(self, reason: str) -> None:
         """Mark the job as failed, with the reason in its log."""
-        # The own `run` of the client takes an interrupted job for complete.
+        # The client's `run` is not used, because it would complete an interrupted job.
         takes_text = inspect.signature(self.job.stop).parameters["error"].default == ""
         if not takes_text:
             with suppress(DedupError), client_errors("no log"):

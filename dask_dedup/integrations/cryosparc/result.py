@@ -21,7 +21,7 @@ _TEXT = re.compile(r"(J[1-9]\d*):([A-Za-z]\w*)")
 
 @dataclass(frozen=True, slots=True)
 class ResultName:
-    """Name of a result: the job, and the output of it."""
+    """Name of a result: the job and its output."""
 
     job: str
     output: str
@@ -67,7 +67,7 @@ class Result:
     job: Any
 
     def load(self) -> Any:
-        """Return all slots, with those that the job passes through, as a ``cryosparc.dataset.Dataset``."""
+        """Return all slots, including slots that pass through the job, as a ``cryosparc.dataset.Dataset``."""
         with client_errors(f"{self.name} cannot be loaded."):
             return self.job.load_output(self.name.output)
 
@@ -96,7 +96,7 @@ def find_result(session: Any, project: str, name: ResultName, kind: str, slot: s
     found = results[name.output]
     if found.type != kind:
         raise InputError(
-            f"{where}: this is an output of type {found.type}, not {kind}. Name another output of the job."
+            f"{where}: this is an output of type {found.type}, not {kind}. Choose another output of the job."
         )
     if slot not in found.slots:
         raise InputError(
@@ -124,7 +124,7 @@ def _results_of(job: Any, name: ResultName) -> dict[str, Result]:
 
 
 def find_difference(expected: Any, found: Any) -> str:
-    """Compare two datasets by uid. Return what differs, or an empty text. Only fields of both are compared.
+    """Compare the common fields of two datasets by uid. Return a text about the first difference, or "".
 
     The order of the rows does not matter.
     """
@@ -138,7 +138,7 @@ def find_difference(expected: Any, found: Any) -> str:
 
 
 def _is_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Return whether two arrays are equal to the bit."""
+    """Return whether two arrays are equal, bit for bit."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     return (

@@ -1,6 +1,7 @@
 """Log in to a CryoSPARC instance with its client, cryosparc-tools, and translate the errors of the client.
 
-The errors and warnings of the client can hold the password or the licence, so no message quotes those of the login.
+The errors and warnings of the client can contain the password or the licence. So messages do not quote errors of the
+login.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from dask_dedup.hints import parameter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Where the instance is if nothing names it.
+#: Default address of the instance.
 _DEFAULT_URL = "http://localhost:39000"
-#: The command services of CryoSPARC 4 are above the port of the web page.
+#: Offset of the port of CryoSPARC 4's command service from the port of the web page.
 _CORE_PORT = 2
 #: Seconds to wait for a connection.
 _TIMEOUT = 10.0
-#: Characters of an error of the client that are shown.
+#: Longest text of the client's errors in messages, in characters.
 _LENGTH = 300
 _USER = ("CRYOSPARC_EMAIL", "CRYOSPARC_PASSWORD")
 _LICENCE = "CRYOSPARC_LICENSE_ID"
@@ -44,7 +45,7 @@ def log_in(url: str | None = None) -> Any:
     Parameters
     ----------
     url : str, optional
-        Address of the instance, as in the browser. By default that of CRYOSPARC_BASE_URL, or of
+        Address of the instance, as in the browser. By default, the address in CRYOSPARC_BASE_URL, or in
         CRYOSPARC_MASTER_HOSTNAME and CRYOSPARC_BASE_PORT, or http://localhost:39000.
 
     Raises
@@ -56,7 +57,7 @@ def log_in(url: str | None = None) -> Any:
         client = importlib.import_module("cryosparc.tools").CryoSPARC
     except ImportError as error:
         raise InputError(
-            "the client of CryoSPARC is not installed. Install the one of the instance's version, such as: "
+            "the client of CryoSPARC is not installed. Install the client for the instance's version, such as: "
             f"pip install 'cryosparc-tools~=5.0.0' ({error})"
         ) from error
     address = _find_address(url)
@@ -107,7 +108,7 @@ def _find_address(url: str | None) -> str:
 
 
 def _check_answers(address: str, above: int) -> None:
-    """Raise InputError if nothing listens there. The client of version 4 would try for a minute."""
+    """Raise InputError if no program listens at the address. The client of version 4 would try for a minute."""
     place = urlsplit(address)
     if place.scheme in getproxies():
         return
@@ -144,7 +145,7 @@ def _explain_login(error: Exception, address: str) -> InputError:
 
 @contextmanager
 def client_errors(what: str, kind: type[DedupError] = RunError) -> Iterator[None]:
-    """Convert errors of the client to `kind`: `what`, and the reason of the instance. Silence its warnings."""
+    """Convert errors of the client to `kind`, with `what` and the reason in the message. Silence its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -152,7 +153,7 @@ def client_errors(what: str, kind: type[DedupError] = RunError) -> Iterator[None
         except DedupError:
             raise
         except Exception as error:
-            raise kind(f"{what} CryoSPARC says: {reason_of(error)}") from error
+            raise kind(f"{what} CryoSPARC reports: {reason_of(error)}") from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,8 +1,13 @@
 """Dask preload that adds a live page: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
 
-Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, ``/dedup-report`` with the
-report of a finished run, and ``dask_dedup_*`` to its ``/metrics``. The page needs Bokeh, the metrics need
-prometheus_client; a run needs neither.
+Adds to the scheduler's dashboard:
+
+- ``/dedup``: the live page, which needs Bokeh
+- ``/json/dedup.json``: the same numbers as JSON
+- ``/dedup-report``: the report of a finished run
+- ``/metrics``: metrics with names ``dask_dedup_*``, which need prometheus_client
+
+A run needs neither library.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 PAGE, JSON = "/dedup", "/json/dedup.json"
 #: Name of a report's file. No other file is served.
 PAGE_NAME = "report.html"
-#: Optional libraries, and what is missing without them.
+#: Optional libraries, and the missing feature without each library.
 LIBRARIES = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
 
@@ -86,5 +91,5 @@ if installed("bokeh"):
 
     from dask_dedup.monitoring.dashboard.page import dedup_doc
 
-    # The second name adds it to Dask's menu and to JupyterLab's extension.
+    # The second name adds the page to Dask's menu and to JupyterLab's extension.
     applications[PAGE] = applications["/individual-dedup"] = dedup_doc

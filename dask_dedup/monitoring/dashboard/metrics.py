@@ -54,6 +54,6 @@ class DedupCollector:
             yield GaugeMetricFamily(f"dask_dedup_{name}", text, value=value)
 
 
-#: The registry of this process accepts each metric once: another scheduler replaces the plugin.
+#: The registry of a process accepts each metric only once. So another scheduler in this process replaces the plugin.
 COLLECTOR = DedupCollector(DedupPlugin())
 REGISTRY.register(COLLECTOR)

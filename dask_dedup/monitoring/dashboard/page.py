@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two updates.
 INTERVAL = 1_000
-#: Characters to show of a name from the data, from its end.
+#: Longest name from the data on the page, in characters. Longer names are shortened at their start.
 NAME_LENGTH = 60
 _TABLE = "style='border-collapse:collapse;font-size:13px;width:100%'"
 _CELL = "padding:2px 10px 2px 0;border-bottom:1px solid #ddd;"
-#: The browser shows the note if three requests in a row fail, because no update comes then. A busy scheduler may be
-#: slow to answer. The page is loaded again only after refused connections: a new scheduler does not know this page.
+#: The browser shows the note if three requests in a row fail. A single failure is not enough, because a busy scheduler
+#: may be slow to answer. After refused connections, a new scheduler does not know this page, so it is loaded again.
 _TEMPLATE = """
 {% extends "simple.html" %}
 {% block content %}
@@ -45,7 +45,7 @@ _TEMPLATE = """
 </style>
 <div id="not-connected">
 This page is no longer updated: its scheduler has ended or cannot be reached since <span></span>. The numbers below are
-the last ones; links do not work, paths do.</div>
+the last numbers of the run. The links do not work, but the paths are right.</div>
 <script>
 (() => {
   const note = document.getElementById("not-connected"), time = note.querySelector("span");
@@ -169,7 +169,7 @@ def _headline(view: dict[str, Any]) -> str:
 
 
 def _report(view: dict[str, Any]) -> list[str]:
-    """Return HTML that links to the report of a finished run, and names its path."""
+    """Return HTML with a link to the report of a finished run, and the path of the report."""
     if view["status"] != "finished":
         return []
     path = view["report"]
@@ -182,7 +182,7 @@ def _report(view: dict[str, Any]) -> list[str]:
 def _table(
     title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], reason: str | None = None
 ) -> str:
-    """Format rows as an HTML table, or the reason why there are none. The text of all cells is escaped."""
+    """Format rows as an HTML table. If there are no rows, show the reason. The text of all cells is escaped."""
     shown = f"<b style='font-size:13px'>{title}</b>"
     if reason:
         return f"{shown}<br>{reason}"
@@ -211,7 +211,7 @@ def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> Non
     add_periodic_callback(doc, page, INTERVAL)
     config = getattr(doc, "config", None)
     if config and "notify_connection_status" in config.properties():
-        # Our own note says more than Bokeh's, which older versions lack.
+        # The note in the template has more details than Bokeh's note, and older versions of Bokeh have no note.
         config.notify_connection_status = False
     doc.title = "Dask: duplicate particles"
     doc.add_root(page.root)

@@ -1,4 +1,4 @@
-"""The plots of the live page, each with a sentence that replaces it while there is nothing to draw."""
+"""The plots of the live page. As long as there is nothing to draw, a sentence is shown instead of a plot."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from dask_dedup.monitoring.progress import DOING, Progress
 
 KEPT, REJECTED, NEUTRAL = "#0072B2", "#D55E00", "#999999"
 FLEX = {"flex": "1 1 330px", "min-width": "300px", "max-width": "620px"}
-#: Number of shuffle partitions with a bar.
+#: Largest number of shuffle partitions with a bar.
 BARS = 200
 _BYTES = ["shuffled picks", "input files"]
-#: 20,000 and 2.5 M.
+#: Format of numbers, such as 20,000 and 2.5 M.
 _NUMBER = """
 const millions = Math.abs(tick) >= 1e6;
 const shown = millions ? tick / 1e6 : tick;
 return (+shown.toPrecision(3)).toLocaleString("en") + (millions ? " M" : "");
 """
-#: 20 kB and 2.5 GB.
+#: Format of sizes, such as 20 kB and 2.5 GB.
 _SIZE = """
 const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.abs(tick) || 1) / 3)));
 return +(tick / 1000 ** power).toPrecision(3) + " " + ["B", "kB", "MB", "GB", "TB"][power];
@@ -40,7 +40,7 @@ return +(tick / 1000 ** power).toPrecision(3) + " " + ["B", "kB", "MB", "GB", "T
 
 
 class Panel:
-    """A plot, or a sentence that says why there is none.
+    """A plot, or a sentence with the reason why there is no plot.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
     """Map plot name to the plot's data: a dict of Bokeh columns."""
     stages = view["stages"]
     seconds, rows, kept, rejected = np.array(view["curve"], dtype=float).reshape(-1, 4).T
-    # The last point may be the end of the run, without any work since the one before.
+    # The last point may be the end of the run, with no work since the point before.
     worked = np.diff(rows) > 0
     speed = (np.diff(rows) / np.maximum(np.diff(seconds), 1e-3))[worked]
     edges = np.linspace(0, 1, len(view["by_fraction"]) + 1).tolist()
@@ -101,9 +101,9 @@ def plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
 def find_reasons(view: dict[str, Any]) -> dict[str, str]:
     """Map the name of each plot or table without content to the reason."""
     ended = {
-        "finished": "The run has finished without it.",
-        "failed": "The run failed before.",
-        "lost": "The driver was lost before.",
+        "finished": "The run has finished without these numbers.",
+        "failed": "The run failed before this step.",
+        "lost": "The driver was lost before this step.",
     }.get(view["status"], "")
     empty = {}
     # A line needs two points.
@@ -172,7 +172,7 @@ def make_panels() -> dict[str, Panel]:
         each.plot.xaxis.formatter = NumeralTickFormatter(format="0%")
     for each in (speed, outcome, fractions, partitions):
         each.plot.y_range.start = 0
-    # Workers that are still starting finish no task: the plots begin with the run.
+    # The plots begin at the start of the run, although no tasks finish while the workers start.
     for each in (speed, outcome):
         each.plot.x_range.start = 0
     for axis in (fractions.plot.yaxis, partitions.plot.xaxis, partitions.plot.yaxis):

@@ -24,12 +24,12 @@ log = logging.getLogger("dask_dedup.monitoring.dashboard")
 
 #: Path of the reports on the scheduler's dashboard.
 REPORT = "/dedup-report"
-#: Number of runs to keep, the newest.
+#: Number of the newest runs to keep.
 MOST_RUNS = 5
-#: Seconds to wait before a cluster closes, until open pages show how the run ended.
+#: Longest time, in seconds, that a cluster waits before it closes, until open pages show the end of the run.
 VISITOR_SECONDS = 3.0
 #: Seconds without an update after which a page counts as closed.
-GONE_SECONDS = 5.0
+CLOSED_SECONDS = 5.0
 #: Seconds that the last update needs to reach the browsers.
 TRAVEL_SECONDS = 0.2
 #: Seconds that a heartbeat of a driver may be late before the driver counts as lost.
@@ -45,7 +45,7 @@ _SHOWN = (
 
 @dataclass(eq=False)
 class Visitor:
-    """An open live page: what it showed last (the run, its status and its report), and when."""
+    """An open live page: the run, status and report that it showed last, and the time of this update."""
 
     shown: tuple[str, str, str] | None = None
     updated: float = 0.0
@@ -57,9 +57,9 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
     Attributes
     ----------
     runs : dict of str to Progress
-        The newest last, at most `MOST_RUNS`.
+        Progress of at most `MOST_RUNS` runs. The newest run is the last.
     totals : dict of str to int
-        Over all runs since the scheduler started: kept, rejected, moved_bytes, repeats, finished, failed and lost
+        Sums over all runs since the scheduler started: kept, rejected, moved_bytes, repeats, finished, failed and lost
         runs, workers lost during a run, and fragments or shuffle partitions done in each stage.
     """
 
@@ -82,7 +82,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     @property
     def shown(self) -> tuple[str, str, str]:
-        """What a page that is up to date shows: the run, its status and its report."""
+        """The run, status and report that an up-to-date page shows."""
         run = self.current or Progress()
         return run.run, run.status, run.report
 
@@ -90,7 +90,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Wait until all open pages are up to date, `VISITOR_SECONDS` at most."""
         began = time.monotonic()
         # A closed page stays in memory for a while, without updates.
-        pages = [page for page in self.visitors if began - page.updated < GONE_SECONDS]
+        pages = [page for page in self.visitors if began - page.updated < CLOSED_SECONDS]
         while any(page.shown != self.shown for page in pages):
             if time.monotonic() - began > VISITOR_SECONDS:
                 break
@@ -130,11 +130,11 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
                 self._lose(run, time.time())
 
     def check_drivers(self) -> None:
-        """Mark runs whose driver is silent as lost, and lost runs whose driver is heard of as running."""
+        """Mark runs with a silent driver as lost. Mark lost runs as running if their driver answers again."""
         if self.scheduler is None or self.scheduler.address.startswith("inproc://"):
-            return  # a driver in the scheduler's own process is as alive as the scheduler
+            return  # the driver is in the process of the scheduler, so it cannot be lost alone
         clients = self.scheduler.clients
-        # As the scheduler asks of its clients: every 5 s, and less often if there are many.
+        # Clients send a heartbeat every 5 s, and less often if there are many clients.
         limit = 10 * heartbeat_interval(len(clients)) + LATE_SECONDS
         for run in self.runs.values():
             if run.status not in OPEN or run.client not in clients:
@@ -212,11 +212,11 @@ def _headline(run: Progress | None, workers: int | None = None) -> str:
         return f"No workers: the run waits for new ones ({doing})" if waits else doing
     if run.status == "lost":
         return (
-            f"Driver lost, last heard of at {clock(run.heard_at)}, at {run.fraction:.0%} of the work. "
-            f"The same command continues; {shell_command('status', run.output)} shows it."
+            f"Driver lost at {run.fraction:.0%} of the work. Its last message was at {clock(run.heard_at)}. "
+            f"Run the same command to continue. {shell_command('status', run.output)} shows the command."
         )
     if run.reason == INTERRUPTED:
-        return f"Interrupted after {duration(run.elapsed())}. The same command continues."
+        return f"Interrupted after {duration(run.elapsed())}. Run the same command to continue."
     if run.status == "failed":
         return f"Failed after {duration(run.elapsed())}: {run.reason}"
     return (
