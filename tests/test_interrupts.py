@@ -64,7 +64,7 @@ def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path
     assert (out / "manifest.json").exists()
     assert not any(out.glob(".dask-dedup-*"))
     assert code == 130
-    message = f"dask-dedup: interrupted, but the result is complete; for its report: dask-dedup report {out}"
+    message = f"dask-dedup: interrupted, but the result is complete. To write the report: dask-dedup report {out}"
     assert message in printed.splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Parameters from options whose values may be for one input, ``INPUT=value``."""
+"""Read parameters from options that may have a value for a single input, ``INPUT=value``."""
 
 from __future__ import annotations
 

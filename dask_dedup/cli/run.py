@@ -176,7 +176,7 @@ def run(
         except KeyboardInterrupt:
             again = shell_command("report", output, *(["--verify"] if verify else []))
             click.echo(
-                f"dask-dedup: interrupted, but the result is complete; for its report: {again}",
+                f"dask-dedup: interrupted, but the result is complete. To write the report: {again}",
                 err=True,
             )
             sys.exit(130)

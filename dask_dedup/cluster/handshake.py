@@ -93,7 +93,7 @@ def check_scheduler(address: str, security: Security) -> None:
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise cannot_connect(address, error) from error
     if identity.get("type") != "Scheduler":
-        scheduler = identity.get("scheduler", "the one its workers connect to")
+        scheduler = identity.get("scheduler", "the address that its workers connect to")
         raise RunError(
             f"cannot connect to the Dask scheduler at {address}: this is the address of a {identity.get('type')}. "
             f"Pass the scheduler's address: {scheduler}."

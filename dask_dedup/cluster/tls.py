@@ -55,7 +55,7 @@ def _checked(security: Security) -> Security:
                 f"distributed.comm.tls.{role}.cert. Add them, or pass {parameter('tls_ca_file')} and "
                 f"{parameter('tls_cert')}."
             )
-        # The key may be in the certificate's file, but a worker's command line must name it.
+        # The key may be in the certificate's file, but a worker's command line needs the path of the key.
         if not files["key"]:
             files["key"] = files["cert"]
             setattr(security, f"tls_{role}_key", files["cert"])

@@ -30,7 +30,7 @@ _METADATA = ("parameters", "totals", "warnings", "versions", "run_id", "seconds"
 
 
 class DedupJob(PipelinerJob):  # type: ignore[misc]
-    """Job whose result is in the subfolder `FOLDER`, with the kept particles at the top of the job.
+    """Job with its result in the subfolder `FOLDER`, and with the kept particles in the folder of the job.
 
     Attributes
     ----------

@@ -97,7 +97,7 @@ def end_with_supervisor() -> None:
 
 
 def job_to_supervise(arguments: Sequence[str]) -> Path | None:
-    """Return the folder of the job in a command line. Return None if there is no job, or it needs no supervisor.
+    """Return the folder of the job in a command line. Return None if no job needs a supervisor.
 
     A job that is already supervised needs no further supervisor. Pipeliner supervises its jobs itself.
     """

@@ -39,7 +39,7 @@ LISTED = 10
 #: Seconds between two points of the curve at first. If the curve has `POINTS` points, every second point is removed.
 POINT_SECONDS = 0.5
 POINTS = 600
-#: The speed is the mean over the last seconds of this number.
+#: The speed is averaged over this time before the present, in seconds.
 SPEED_SECONDS = 10.0
 
 

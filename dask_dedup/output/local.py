@@ -1,6 +1,7 @@
 """Results on a local file system. Files are staged in a separate folder.
 
-The commit renames the table folders into the output folder, then creates the manifest exclusively.
+The commit renames the table folders into the output folder. Then it creates the manifest, and fails if another run has
+created a manifest meanwhile.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class LocalStore(ResultStore):
             yield
 
     def holder(self) -> str | None:
-        """Return a description of the run that holds the output folder, or None."""
+        """Return a description of the run that has locked the output folder, or None."""
         return find_holder(self.output)
 
     def stage(self, request: dict[str, Any], token: str, tables: Sequence[str]) -> Path:

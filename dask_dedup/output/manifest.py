@@ -24,7 +24,7 @@ MATERIALIZED = "materialized"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
-    """Read the manifest of a finished run. Raise `InputError` if there is none."""
+    """Read the manifest of a finished run. Raise `InputError` if there is no manifest."""
     manifest = find_manifest(output)
     if manifest is None:
         raise InputError(f"{output}: no finished run ({MANIFEST} is missing).")

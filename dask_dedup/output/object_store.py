@@ -4,7 +4,7 @@
 
     OUT/particles_kept/<run token>/ ...    files of finished and interrupted runs
     OUT/.dask-dedup-<run token>/           the request, checkpoints and pieces of an unfinished run
-    OUT/manifest.json                      created last and exclusively
+    OUT/manifest.json                      created last, if no other run has created it
 
 The run token is a hash of everything that determines the content of the files: two runs share only identical
 files. A run that replaces its own earlier result gets another token. Old files stay until the manifest is replaced.
@@ -73,7 +73,7 @@ class ObjectStore(ResultStore):
         """Do nothing. `stage` raises an error if it cannot write the request."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Return the manifest if this run is finished. With `overwrite`, tidy the old result and return None."""
+        """Return the manifest if this run is finished. With `overwrite`, remove leftovers and return None."""
         manifest = find_manifest(self.output) if overwrite else None
         if manifest is not None:
             self.tidy(manifest)
@@ -239,7 +239,7 @@ class ObjectStore(ResultStore):
         remote: Any = self.output
         bucket, _, prefix = remote.path.partition("/")
         try:
-            # With the slash, the prefix does not match other folders whose names begin alike.
+            # With the slash, the prefix does not match other folders with longer names.
             prefix = f"{prefix}/" if prefix else ""
             found = remote.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
         except (OSError, NotImplementedError) as error:

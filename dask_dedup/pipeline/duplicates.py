@@ -1,4 +1,4 @@
-"""The table of duplicates: each rejected particle and its winner, with the file and row of both."""
+"""The table of duplicates: each rejected particle and its winner, with the files and rows of both particles."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _reasons(rejections: Rejections) -> pa.DictionaryArray:
 def input_names(
     inputs: Inputs, source: NDArray[np.uint16], known: NDArray[np.bool_]
 ) -> pa.DictionaryArray:
-    """Return the path of the input of each row. It is null where `known` is False."""
+    """Return the path of the input of each row. The path is null where `known` is False."""
     paths = from_strings([table.path for table in inputs.tables])
     return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
 
@@ -140,7 +140,7 @@ def input_names(
 def locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
-    """Return the input file of each row id, and the row within that file. Both are null where `known` is False."""
+    """Return the input file of each row id, and the row within this file. Return nulls where `known` is False."""
     at = slice(None) if known.all() else np.flatnonzero(known)
     row_id = row_id[at]
     numbers = np.flatnonzero(np.bincount(fragment_of(row_id)))

@@ -91,7 +91,7 @@ def _done(kind: str, number: int, rows: int, seconds: float, **more: Any) -> Eve
 
 
 def finished(manifest: dict[str, Any]) -> Event:
-    """Return the event for a finished run, whose result is committed."""
+    """Return the event for a finished run with a committed result."""
     return {
         "kind": "finished",
         "run_id": manifest["run_id"],

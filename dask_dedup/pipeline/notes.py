@@ -128,10 +128,10 @@ def _with_outcomes(inputs: Inputs, sampled: Picks, decisions: Decisions) -> Samp
     """Add the decisions to sampled picks of a fragment: kept or rejected, winner, distance and votes."""
     first_rows, rejections = inputs.first_rows, decisions.rejections
     at = np.searchsorted(rejections.row_id, sampled.row_id)
-    lost = np.append(rejections.row_id, np.uint64(0))[at] == sampled.row_id
-    lost &= at < len(rejections)
+    rejected = np.append(rejections.row_id, np.uint64(0))[at] == sampled.row_id
+    rejected &= at < len(rejections)
     has_winner = np.zeros(len(sampled), dtype=bool)
-    has_winner[lost] = rejections.has_winner[at[lost]]
+    has_winner[rejected] = rejections.has_winner[at[rejected]]
     winners = rejections.take(at[has_winner])
     winner_source = np.zeros(len(sampled), dtype=np.uint16)
     winner_source[has_winner] = winners.winner_source
@@ -143,7 +143,7 @@ def _with_outcomes(inputs: Inputs, sampled: Picks, decisions: Decisions) -> Samp
         {
             **sampled.columns(),
             "row": first_rows[sampled.fragment] + row_of(sampled.row_id),
-            "kept": ~lost,
+            "kept": ~rejected,
             "winner_source": winner_source,
             "winner_row": winner_row,
             "distance": distance,
@@ -169,10 +169,10 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
     half = rejections.half - first[rejections.source]
     winner_half = rejections.winner_half - first[rejections.winner_source]
     has_uid = np.array([each.uid is not None for each in roles])
-    won = rejections.has_winner
-    named = won & has_uid[rejections.source] & has_uid[rejections.winner_source]
+    has_winner = rejections.has_winner
+    named = has_winner & has_uid[rejections.source] & has_uid[rejections.winner_source]
     lost_to = count_by_winner(
-        rejections.source[won], rejections.winner_source[won], len(inputs.tables)
+        rejections.source[has_winner], rejections.winner_source[has_winner], len(inputs.tables)
     )
     separation = params.min_separation if params.measures else 0.0
     return PairCounts(
@@ -180,7 +180,7 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
         across_halves=int((both & (half != winner_half)).sum()),
         by_row_order=_count_by_row_order(inputs, rejections),
         lost_to=tuple(lost_to.sum(axis=0).tolist()),
-        distances=tuple(bin_distances(rejections.distance[won], separation).tolist()),
+        distances=tuple(bin_distances(rejections.distance[has_winner], separation).tolist()),
     )
 
 

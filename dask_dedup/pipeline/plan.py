@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
 
-#: Picks per shuffle partition. A few large partitions are shuffled faster than many small ones, and fit in memory.
+#: Picks per shuffle partition. Few large partitions are shuffled faster than many small partitions, and fit in memory.
 PARTITION_ROWS = 400_000
 #: Largest number of shuffle partitions. A shuffle has tasks for every pair of partitions.
 MOST_PARTITIONS = 1_000

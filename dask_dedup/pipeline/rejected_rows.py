@@ -47,7 +47,7 @@ class RejectedRows:
     def read_kept(self, fragment: Fragment) -> NDArray[np.bool_]:
         """Return a (n,) bool mask of the kept rows of the fragment.
 
-        Raise RunError if the file is not the one that the run wrote.
+        Raise RunError if the file is missing or was changed since the run.
         """
         try:
             content = read_bytes(at(self.path))

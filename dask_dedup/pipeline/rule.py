@@ -28,7 +28,7 @@ def describe_rule(inputs: Inputs) -> str:
     if labels:
         score = ", ".join(f"{label} ({side} is better)" for label, side in dict.fromkeys(labels))
         score = score if score.startswith("score") else f"score: {score}"
-        score += ", compared by standing" if params.uses_standing else ""
+        score += ", compared by rank within input and micrograph" if params.uses_standing else ""
     if params.remove_entirely:
         outcome = "all of them are rejected"
     elif params.prefer_input_order and len(roles) > 1:

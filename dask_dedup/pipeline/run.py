@@ -101,8 +101,8 @@ def run(
     ----------
     inputs : path or sequence of paths
         Parquet files or folders, Delta tables (``FOLDER?version=N`` for an older version), ``.star``,
-        ``.cs`` or ``.csg`` files, pick files, folders and lists of them. Their order matters for
-        `DedupParams.prefer_input_order`. ``.star`` files without a table are left out, with a warning.
+        ``.cs`` or ``.csg`` files. Pick files, or folders and lists of pick files. The order of the inputs matters
+        for `DedupParams.prefer_input_order`. ``.star`` files without a table are left out, with a warning.
     output : path
         Folder for the result: new, empty, or used by this run before. An interrupted run is resumed;
         a finished run is not repeated.
@@ -114,8 +114,8 @@ def run(
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
     output_format : {"native", "parquet", "star", "relion-coordinates"}
-        Write each table in its input's format (Parquet inputs as one dataset), or all of them as one
-        Parquet dataset, as one STAR file of RELION, or as coordinate files for RELION's Extract.
+        ``native``: write each table in its input's format, and Parquet inputs as one dataset. Otherwise write all
+        tables as one Parquet dataset, as one STAR file of RELION, or as coordinate files for RELION's Extract.
     compression : {"auto", "zstd", "lz4", "snappy", "none"}
         Compression of the Parquet files. ``auto`` chooses the compression of each column, and splits the bytes
         of floats (byte-stream-split encoding). The other values use only encodings that every reader supports.

@@ -29,7 +29,7 @@ log = logging.getLogger("dask_dedup")
 
 @dataclass(frozen=True, slots=True)
 class FoundSpacing:
-    """The gap between duplicates and real neighbours in a sample of whole micrographs.
+    """The gap between the distances of duplicates and of real neighbours, in a sample of whole micrographs.
 
     Attributes
     ----------

@@ -265,7 +265,7 @@ def _drafting(job: Job) -> Iterator[Path]:
 def _write_checkpoint(
     fragment: Fragment, keep: NDArray[np.bool_], files: Files, draft: Path, **counts: Any
 ) -> FragmentCheckpoint:
-    """Write and return the checkpoint of a fragment whose files are in the folder `draft`."""
+    """Write and return the checkpoint of a fragment. The files of the fragment are in the folder `draft`."""
     staged = [file for folder in (PIECES, NOTES) for file in (draft / folder).iterdir()]
     checkpoint = FragmentCheckpoint(
         fragment=fragment.number,

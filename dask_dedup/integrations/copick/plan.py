@@ -109,7 +109,7 @@ def plan_groups(
 
 
 def _output_name(option: str, text: str, of_object: str) -> SetName:
-    """Return the name of an output, with the object `of_object` if the text has none, as copick stores it."""
+    """Return the name of an output as copick stores it. If the text has no object, use the object `of_object`."""
     from copick.util.escape import sanitize_name
     from copick.util.uri import expand_output_uri, parse_copick_uri
 

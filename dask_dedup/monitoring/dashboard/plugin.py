@@ -124,7 +124,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
                 return
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
-        """Mark the unfinished runs of a client whose connection has ended as lost."""
+        """Mark the unfinished runs of a client as lost, because its connection has ended."""
         for run in self.runs.values():
             if run.client == client and run.status == "running":
                 self._lose(run, time.time())

@@ -27,7 +27,7 @@ FETCH_SECONDS = (2.0, 60.0)
 
 
 class FinishedTasks:
-    """Collects the results of tasks. While it waits, a watchdog checks the cluster and calls `on_stall`.
+    """Results of tasks. During the wait for results, a watchdog checks the cluster and calls `on_stall`.
 
     `lost` is True if the scheduler no longer answers. Nothing is sent to the scheduler then.
     """

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HeldPicks:
-    """Picks of a scanned fragment: all of them, or those on the micrographs of the first and the last row.
+    """Picks of a scanned fragment: all picks, or the picks on the micrographs of the first and the last row.
 
-    In a table sorted by micrograph, only these two can also have rows in other fragments.
+    In a table sorted by micrograph, only these two micrographs can also have rows in other fragments.
     """
 
     picks: Picks
@@ -42,7 +42,7 @@ class HeldPicks:
         return self.picks if self.micrographs is None else None
 
     def moving(self, plan: Plan) -> Picks | None:
-        """Return the held picks. Return None unless they include all picks to shuffle."""
+        """Return the held picks if they include all picks to shuffle, else None."""
         if self.micrographs is None:
             return self.picks
         moving = self.micrographs[plan.partition_of(self.micrographs) >= 0]

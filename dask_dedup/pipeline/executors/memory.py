@@ -45,7 +45,7 @@ def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
 
 
 def choose_held(fragments: Sequence[Fragment], memory: float) -> list[bool]:
-    """Return, for each fragment, whether its picks stay in memory. They all fit in `memory` bytes."""
+    """Return, for each fragment, whether its picks stay in memory. The picks that stay take at most `memory` bytes."""
     rows = accumulate(fragment.rows for fragment in fragments)
     return [each * PICK_BYTES <= memory for each in rows]
 

@@ -1,6 +1,6 @@
 """Functions that run as tasks on the workers of a Dask cluster.
 
-Each runs a stage on a group of fragments, and sends an event for each fragment.
+Each function runs a stage on a group of fragments, and sends an event for each fragment.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def write(
 def split(
     group: Sequence[int], job: Job, rejected: Sequence[RejectedRows]
 ) -> list[FragmentCheckpoint]:
-    """Write the particles of fragments whose rejected rows are known."""
+    """Write the particles of fragments with known rejected rows."""
 
     def split_one(number: int) -> FragmentCheckpoint:
         return stages.split_fragment(job, number, rejected[number])

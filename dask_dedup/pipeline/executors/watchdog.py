@@ -54,8 +54,8 @@ class Watchdog:
     Also warns about each worker that is lost or paused while others work. `answers` is whether the scheduler answered
     at the last check.
 
-    `on_stall` is called after each check during a stall with the reason and the seconds until the error, and at the
-    end of the stall with "" and 0.
+    During a stall, each check calls `on_stall` with the reason and the seconds until the error. At the end, the
+    arguments are "" and 0.
     """
 
     def __init__(self, client: Client, on_stall: Callable[[str, float], None]) -> None:
