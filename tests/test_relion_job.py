@@ -1,4 +1,4 @@
-"""External jobs of RELION: output nodes and marks. The slow tests are projects of RELION itself (Debian: relion)."""
+"""External jobs of RELION: output nodes and status files. The slow tests are projects of RELION itself (Debian: relion)."""
 
 from __future__ import annotations
 
@@ -229,14 +229,14 @@ def test_outputs_have_paths_relative_to_the_project(project, cli):
     ]
 
 
-def test_a_mark_that_cannot_be_written_is_reported(project, monkeypatch, capsys):
+def test_a_status_file_that_cannot_be_written_is_reported(project, monkeypatch, capsys):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setenv(relion_job.SUPERVISED, "")
     for name in ("touch", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
-    assert relion_job.watch(JOB, []) == 1
+    assert relion_job.run_supervised(JOB, []) == 1
     message = capsys.readouterr().err
     assert "RELION_JOB_EXIT_FAILURE: cannot be written (Read-only file system)" in message
     assert "Mark as failed" in message
@@ -255,7 +255,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_job(project, monkeypa
     )
     with monkeypatch.context() as stale:
         stale.setattr(Path, "exists", fail)
-        assert relion_job.watch(Path("External/job004"), []) == 0
+        assert relion_job.run_supervised(Path("External/job004"), []) == 0
     assert looked == [False]
 
 
@@ -266,7 +266,7 @@ def program(*arguments, **options):
         return subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, **options)  # fmt: skip
 
 
-def marks():
+def status_files():
     return [path.name.removeprefix("RELION_JOB_") for path in JOB.glob("RELION_JOB_*")]
 
 
@@ -278,12 +278,12 @@ def until(happened, seconds=60):
 
 
 @pytest.mark.slow
-def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
+def test_the_status_file_of_success_comes_last_and_replaces_earlier_ones(project):
     particles(project, "a.star")
     put(project, "click.py", b"raise ImportError('not a module of the program')\n")
     (JOB / "RELION_JOB_EXIT_FAILURE").touch()
     assert program("--in_parts", "a.star").wait() == 0
-    assert marks() == ["EXIT_SUCCESS"]
+    assert status_files() == ["EXIT_SUCCESS"]
     newest = max(JOB.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert newest.name == "RELION_JOB_EXIT_SUCCESS"
     assert (JOB / "run.err").read_text() == ""
@@ -301,7 +301,7 @@ def test_a_mistake_is_a_failure(project, arguments, message, code):
     particles(project, "a.star")
     (JOB / "RELION_OUTPUT_NODES.star").touch()  # of an earlier run
     assert program(*arguments).wait() == code
-    assert marks() == ["EXIT_FAILURE"]
+    assert status_files() == ["EXIT_FAILURE"]
     assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
     assert message in (JOB / "run.err").read_text()
     assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
@@ -312,25 +312,27 @@ def test_an_installation_without_its_libraries_is_a_failure(project):
     broken = put(project, "broken/click.py", b"raise ImportError('no click here')\n").parent
     environment = {**os.environ, "PYTHONPATH": f"{broken}:{os.environ.get('PYTHONPATH', '')}"}
     assert program("--in_parts", "a.star", env=environment).wait() == 1
-    assert marks() == ["EXIT_FAILURE"]
+    assert status_files() == ["EXIT_FAILURE"]
     assert "no click here" in (JOB / "run.err").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limits", [{"size": 100_000}, {"size": 10_000_000, "files": 12}])
 def test_a_full_disk_is_a_failure(project, limits):
-    """The mark itself needs a file."""
+    """The status file itself needs space."""
     table = particles(project, "a.star", 3000)
     with small_disk(project / JOB, **limits):
         assert program("--in_parts", table).wait() == 1
-        assert marks() == ["EXIT_FAILURE"]
+        assert status_files() == ["EXIT_FAILURE"]
         assert "the disk is full" in (JOB / "run.err").read_text()
         assert not (JOB / "particles.star").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["abort", signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_written(project, how):
+def test_a_job_that_is_stopped_while_it_writes_leaves_a_status_file_and_nothing_half_written(
+    project, how
+):
     particles(project, "a.star", 150_000)
     process = program("--in_parts", "a.star", "--j", 1)
     until(lambda: [*JOB.glob("dedup/.dask-dedup-*/pieces/*")] or process.poll() is not None)
@@ -344,19 +346,19 @@ def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_wr
     began = time.monotonic()
     assert process.wait() != 0
     assert time.monotonic() - began < 10
-    assert marks() == ["EXIT_ABORTED" if how == "abort" else "EXIT_FAILURE"]
+    assert status_files() == ["EXIT_ABORTED" if how == "abort" else "EXIT_FAILURE"]
     assert not (JOB / "particles.star").exists()
     if how == "abort":  # a result that was complete by then stays
         assert [*JOB.glob("dedup/.*")] == []
         assert (JOB / "dedup").exists() == (JOB / "dedup/manifest.json").exists()
     if how == signal.SIGKILL:  # the next run begins anew beside what is left
         assert program("--in_parts", "a.star", "--min_separation", 30).wait() == 0
-        assert marks() == ["EXIT_SUCCESS"]
+        assert status_files() == ["EXIT_SUCCESS"]
         assert [*JOB.glob("dedup/.*")] == []
 
 
 @pytest.mark.slow
-def test_a_job_ends_with_a_mark_if_the_process_that_watches_it_is_killed(project):
+def test_a_job_ends_with_a_status_file_if_its_supervisor_is_killed(project):
     particles(project, "a.star", 150_000)
     process = program("--in_parts", "a.star", "--j", 1)
     until(lambda: [*JOB.glob("dedup/.dask-dedup-*/pieces/*")] or process.poll() is not None)
@@ -364,7 +366,7 @@ def test_a_job_ends_with_a_mark_if_the_process_that_watches_it_is_killed(project
     process.kill()
     process.wait()
     until(lambda: not Path(f"/proc/{child}").exists(), 10)
-    assert marks() == ["EXIT_FAILURE"]
+    assert status_files() == ["EXIT_FAILURE"]
     assert not (JOB / "dedup/manifest.json").exists()
     assert "the process that supervises the job was killed" in (JOB / "run.err").read_text()
 
@@ -494,7 +496,7 @@ def test_relion_removes_no_duplicates_from_the_particles_of_the_job(relion):
 
 @pytest.mark.slow
 def test_relion_sees_that_a_job_failed_or_was_aborted(relion):
-    """Without the program in PATH the job has no mark, and RELION waits for ever."""
+    """Without the program in PATH the job has no status file, and RELION waits for ever."""
     particles(Path(), "a.star", 60_000)
     options = {"fn_exe": "dask-dedup relion", "in_part": "a.star"}
     failed = relion.run("External", **options, param1_label="min_separation", param1_value="far")
