@@ -1,4 +1,4 @@
-"""External jobs of RELION: output nodes and status files. The slow tests are projects of RELION itself (Debian: relion)."""
+"""External jobs of RELION: output nodes and status files. The slow tests run RELION itself (Debian: relion)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class PairCounts:
         Pairs of particles in different half-sets.
     by_row_order : int
         Pairs that differ in rank only because of the row number.
-    lost_to : tuple of int
+    by_winner : tuple of int
         Pairs by the input of the winner.
     distances : tuple of int
         Pairs by distance, in equal bins from 0 to the separation.
@@ -39,7 +39,7 @@ class PairCounts:
     same_uid: int = 0
     across_halves: int = 0
     by_row_order: int = 0
-    lost_to: tuple[int, ...] = ()
+    by_winner: tuple[int, ...] = ()
     distances: tuple[int, ...] = ()
 
 

@@ -171,7 +171,7 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
     has_uid = np.array([each.uid is not None for each in roles])
     has_winner = rejections.has_winner
     named = has_winner & has_uid[rejections.source] & has_uid[rejections.winner_source]
-    lost_to = count_by_winner(
+    by_winner = count_by_winner(
         rejections.source[has_winner], rejections.winner_source[has_winner], len(inputs.tables)
     )
     separation = params.min_separation if params.measures else 0.0
@@ -179,7 +179,7 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
         same_uid=int((named & (rejections.uid == rejections.winner_uid)).sum()),
         across_halves=int((both & (half != winner_half)).sum()),
         by_row_order=_count_by_row_order(inputs, rejections),
-        lost_to=tuple(lost_to.sum(axis=0).tolist()),
+        by_winner=tuple(by_winner.sum(axis=0).tolist()),
         distances=tuple(bin_distances(rejections.distance[has_winner], separation).tolist()),
     )
 

@@ -84,7 +84,7 @@ class ReportDraft:
         rejected_by_winner = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
         distances = np.zeros(DISTANCE_BINS, dtype=np.int64)
         for checkpoint in checkpoints:
-            rejected_by_winner[checkpoint.source] += checkpoint.pairs.lost_to
+            rejected_by_winner[checkpoint.source] += checkpoint.pairs.by_winner
             distances += checkpoint.pairs.distances
         return ReportContents(
             rejected_by_winner=rejected_by_winner,
