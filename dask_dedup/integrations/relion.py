@@ -280,7 +280,7 @@ def run(
             **options,
         )
     except KeyboardInterrupt:
-        if version == PIPELINER:  # this process has no supervisor, which would do this
+        if version == PIPELINER:  # there is no supervisor to remove these files
             _remove_unfinished(job)
         raise
 

@@ -32,7 +32,7 @@ DOING = {
 ENDS = ("finished", "failed")
 #: The reason of a run that was stopped by Ctrl-C.
 INTERRUPTED = "interrupted"
-#: States of a run without a last event: the run is in progress, or the program that started it is lost.
+#: States of a run without a last event: the run is in progress, or the program that started the run is lost.
 OPEN = ("running", "lost")
 #: Number of micrographs and of tasks that are listed.
 LISTED = 10

@@ -76,7 +76,7 @@ class Plan:
     partition_rows: NDArray[np.int64]
     #: Fragments with picks to shuffle.
     sending_fragments: tuple[int, ...]
-    #: Fragments to write: those without a checkpoint.
+    #: Fragments to write, because they have no checkpoint.
     unwritten: tuple[int, ...]
     #: Numbers of rows that are not compared, by fragment and reason. These rows are never shuffled.
     invalid: dict[int, dict[str, int]] = field(default_factory=dict)

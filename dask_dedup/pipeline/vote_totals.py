@@ -84,7 +84,7 @@ def vote_warnings(
         return []
     counts = [checkpoint.votes for checkpoint in checkpoints if checkpoint.votes]
     return [
-        # If no distances are measured, all votes are from picks at the same position.
+        # If no distances are measured, votes from picks at the same position are expected.
         *(_warn_about_same(inputs, counts) if inputs.params.measures else ()),
         *warn_about_few(voters, voting, sum(each.unseen for each in counts)),
         *_warn_about_outvoted(inputs, voting, voters, counts),

@@ -112,7 +112,7 @@ def remove_duplicate_picks(
     output : str
         Name of the set of the kept points. Without an object, as in ``:user/session``, each object gets its own set.
     params : DedupParams, optional
-        Parameters of single inputs have the same names of inputs as `inputs`.
+        In parameters of single inputs, use the names in `inputs`.
     rejected : str, optional
         Name of the set of the rejected points.
     run_names : sequence of str

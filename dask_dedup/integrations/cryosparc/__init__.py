@@ -84,7 +84,7 @@ def run_external_job(
     particles : sequence of str
         Results such as ``J10:particles``, in the order that `DedupParams.prefer_input_order` needs.
     params : DedupParams, optional
-        Parameters of single inputs have the same names of inputs as `particles`.
+        In parameters of single inputs, use the names in `particles`.
     project, workspace : str
         Project and workspace of the job, such as P1 and W1.
     exposures : str, optional

@@ -34,7 +34,8 @@ NAME_LENGTH = 60
 _TABLE = "style='border-collapse:collapse;font-size:13px;width:100%'"
 _CELL = "padding:2px 10px 2px 0;border-bottom:1px solid #ddd;"
 #: The browser shows the note if three requests in a row fail. A single failure is not enough, because a busy scheduler
-#: may be slow to answer. After refused connections, a new scheduler does not know this page, so it is loaded again.
+#: may be slow to answer. The page is loaded again only after refused connections, because a new scheduler does not know
+#: the old page.
 _TEMPLATE = """
 {% extends "simple.html" %}
 {% block content %}

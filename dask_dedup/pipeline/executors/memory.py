@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.pipeline.job import Job
 
-#: Memory to write a fragment, as a multiple of its uncompressed size. It has the rows, a copy of the kept rows, and the
-#: new files. Measured with tables of 41 columns and fragments of 24 to 250 MiB.
+#: Memory to write a fragment, as a multiple of its uncompressed size. This memory holds the rows, a copy of the kept
+#: rows, and the new files. Measured with tables of 41 columns and fragments of 24 to 250 MiB.
 WRITING_FACTOR = 4
 #: Share of the memory limit at which Dask pauses a worker, and memory of a worker without fragments.
 _WORKER_SHARE, _IDLE_BYTES = 0.8, 260_000_000
-#: Share of the machine's memory that the threads of a process may use. Needs below the second number are not checked.
+#: Share of the machine's memory that the threads of a process may use. A run that needs fewer bytes than the second
+#: number is not checked.
 _MACHINE_SHARE, _UNCHECKED_BYTES = 0.5, 2**30
 
 #: Largest size of the picks that a worker holds or shuffles in memory: per thread, and as a share of its memory limit.
