@@ -63,7 +63,7 @@ def connect(
 ) -> Client:
     """Connect to a running Dask cluster. Return a client, which the exit stack closes.
 
-    By default, the address (`address` or `scheduler_file`) and the certificates are read from Dask's configuration.
+    Pass `address` or `scheduler_file`. By default, the address and the certificates are read from Dask's configuration.
     """
     from distributed import Client, Security
 

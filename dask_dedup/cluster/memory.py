@@ -34,8 +34,7 @@ def most_workers(threads: int) -> int:
 def worker_memory(limit: str, workers: int, threads: int) -> str | int:
     """Return the memory limit of each worker, after a check: ``auto`` becomes an equal share of the memory, in bytes.
 
-    Any other limit stays as it is. It is text as Dask reads it: a size, a fraction of the machine's memory, or 0
-    for no limit.
+    Any other limit stays as it is. Dask accepts a size, a fraction of the machine's memory, or 0 for no limit.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Run a job in another process and supervise it, so that the host always receives the outcome.
 
-This module imports only the standard library: it works even if the job's process cannot import anything.
+This module imports only the standard library, so it works even if the job's process cannot import anything.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def make_plan(
 ) -> Plan:
     """Make the plan of a run from the summaries of all fragments. Fragments in `written` are not written again.
 
-    Micrographs found only in written fragments are not shuffled. `counts` are counted from `summaries` if not passed.
+    Micrographs found only in written fragments are not shuffled. `counts` are the counts of `summaries`, if known.
     """
     counts = counts or count_micrographs(summaries)
     done = set(written)
