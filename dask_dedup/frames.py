@@ -20,9 +20,9 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.hints import parameter
-from dask_dedup.particles.checks.inputs import check_rows, check_scanned, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
 from dask_dedup.particles.checks.scales import check_row_scales
+from dask_dedup.particles.checks.scanned_inputs import check_rows, check_scanned, find_warnings
 from dask_dedup.particles.checks.uids import find_repeated_uids, sorted_uids
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from tables import contents, write_file
 from test_output import Crash, crashing, data
-from test_spacing import apart, jittered
+from test_recommended_separation import apart, jittered
 
 from dask_dedup import InputError, remove_duplicates, run, verify
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.dedup.spacing import Spacing
+from dask_dedup.dedup.recommended_separation import Spacing
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.local import LocalStore
 from dask_dedup.particles import sample, scanned_sample

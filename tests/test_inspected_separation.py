@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from tables import relion, write_file
 from test_chosen_separation import picks, table
-from test_spacing import apart, jittered
+from test_recommended_separation import apart, jittered
 
 from dask_dedup import InputError, inspect, run
 from dask_dedup.inspection import survey

@@ -468,7 +468,7 @@ class TestFaultyInputs:
         found = inspect(paths)
         assert found.pairs[0].match.micrographs == 1
         (warning,) = (line for line in found.warnings if "by name" in line)
-        assert "10 (" in warning
+        assert "10 by name (" in warning
         assert "match_micrographs='name'" in warning
 
     def test_inputs_that_match_only_by_chance_are_warned_about(self, tmp_path):

@@ -13,8 +13,8 @@ from tables import relion, write_file
 from dask_dedup import DedupParams
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.checkpoints import PairCounts
-from dask_dedup.particles.checks.inputs import check_scanned, find_warnings
 from dask_dedup.particles.checks.names import check_groups, check_new_names
+from dask_dedup.particles.checks.scanned_inputs import check_scanned, find_warnings
 from dask_dedup.particles.checks.uids import RepeatedUids
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import make_inputs

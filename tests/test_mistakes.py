@@ -23,6 +23,8 @@ def test_a_table_named_twice_is_refused(source, tmp_path):
     for again in (source, link):
         with pytest.raises(InputError, match="passed twice"):
             run([source, again], tmp_path / "out")
+        with pytest.raises(InputError, match="passed twice"):
+            inspect([source, again])
     assert not (tmp_path / "out").exists()
 
 

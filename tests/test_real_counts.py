@@ -16,8 +16,8 @@ from test_real_picks import greedy
 
 from dask_dedup import DedupParams, InputError, run, verify
 from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.recommended_separation import find_spacing
 from dask_dedup.dedup.separation import analyse_separations
-from dask_dedup.dedup.spacing import find_spacing
 from dask_dedup.formats import open_table, open_tables, read
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from tables import write_file
 from test_chosen_separation import picks, separation_warnings, table
+from test_recommended_separation import jittered
 from test_report_viewer import data_of
-from test_spacing import jittered
 
 from dask_dedup import report, run
 from dask_dedup.dedup.params import DedupParams
+from dask_dedup.dedup.recommended_separation import Spacing
 from dask_dedup.dedup.separation import Fit, judge_separation
-from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.particles import sample, scanned_sample
 from dask_dedup.results.report import datasets
 from dask_dedup.results.report.sections.separation import verdict

@@ -1,4 +1,4 @@
-"""Find the particles that a run would keep at other separations, and recommend a separation."""
+"""Find the particles that a run would keep at other separations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dask_dedup.dedup.coincident import find_coincident
 from dask_dedup.dedup.decide import rejected_uncompared
 from dask_dedup.dedup.greedy import reject_all_close, reject_worse, suppress
 from dask_dedup.dedup.rank import rank_keys, total_order
-from dask_dedup.dedup.spacing import Spacing, measure_spacing
+from dask_dedup.dedup.recommended_separation import Spacing, measure_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +116,7 @@ def analyse_separations(
 
 
 def measure_picks(picks: Picks, params: DedupParams) -> tuple[Spacing | None, float]:
-    """Measure the spacing of the comparable picks (`spacing.measure_spacing`). The order of picks does not matter."""
+    """Measure the spacing of the comparable picks. The order of picks does not matter."""
     some = picks.take(picks.invalid == 0) if picks.invalid.any() else picks
     return measure_spacing(some.points(params)[0], unique_inverse(some.micrograph)[1])
 

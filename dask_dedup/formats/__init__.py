@@ -5,7 +5,6 @@ Each format has a module that follows the protocol `base.Format` or `base.Native
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +45,7 @@ from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrograph
 from dask_dedup.formats.cryosparc import cs
 from dask_dedup.formats.parquet import table as parquet_table
 from dask_dedup.formats.parquet.keys import with_common_types
+from dask_dedup.formats.repeated_inputs import check_paths, check_pick_files
 from dask_dedup.formats.star import table as star_table
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
@@ -208,6 +208,7 @@ def open_tables(
     STAR files without a table are left out, and their indices in `paths` are also returned. Programs write such
     files for micrographs without picks. If all inputs are such files, raise the error about the first file.
     """
+    check_paths(paths)
     tables: list[ParticleTable] = []
     empty: dict[int, EmptyTableError] = {}
     for number, path in enumerate(paths):
@@ -224,22 +225,8 @@ def open_tables(
     if not tables:
         raise next(iter(empty.values()))
     _check_columns(tables, params)
-    _check_files(tables)
+    check_pick_files(tables)
     return with_common_types(tables), list(empty)
-
-
-def _check_files(tables: Sequence[ParticleTable]) -> None:
-    """Raise InputError if two inputs have the same pick file. Example: a folder, and a list of its files."""
-    picks = [table for table in tables if table.format == "coordinates"]
-    owner: dict[str, ParticleTable] = {}
-    for table in picks if len(picks) > 1 else ():
-        for member in table.detail.members:
-            other = owner.setdefault(os.path.abspath(member.path), table)  # noqa: PTH100 (faster)
-            if other is not table:
-                raise InputError(
-                    f"{table.path}: has {member.path}, which the input {other.path} has, too. Leave out one of the "
-                    "two inputs."
-                )
 
 
 def _check_columns(tables: Sequence[ParticleTable], params: DedupParams) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dask_dedup.dedup.spacing import Spacing
+    from dask_dedup.dedup.recommended_separation import Spacing
 
 
 @dataclass(frozen=True, slots=True)

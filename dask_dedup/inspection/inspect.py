@@ -42,7 +42,7 @@ from dask_dedup.inspection.separation import (
 )
 from dask_dedup.inspection.survey import InputSurvey, Survey, survey_inputs
 from dask_dedup.particles import pickers
-from dask_dedup.particles.checks import inputs as checks
+from dask_dedup.particles.checks import scanned_inputs as checks
 from dask_dedup.particles.checks.micrograph_scales import check_micrograph_sizes
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
 from dask_dedup.particles.checks.pixel_size import check_flip, check_pixel_size

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from dask_dedup.dedup.arrays import repeat_each
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.dedup.spacing import find_spacing
+from dask_dedup.dedup.recommended_separation import find_spacing
 from dask_dedup.inspection.contents import Neighbourhood
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_dedup.dedup.picks import Picks
-    from dask_dedup.dedup.spacing import Spacing
+    from dask_dedup.dedup.recommended_separation import Spacing
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.sample import SampledMicrographs

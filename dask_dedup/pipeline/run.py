@@ -18,8 +18,8 @@ from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import DUPLICATES_ONLY, find_manifest, lacks_particles
-from dask_dedup.particles.checks.inputs import check_scanned, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
+from dask_dedup.particles.checks.scanned_inputs import check_scanned, find_warnings
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
@@ -37,7 +37,7 @@ from dask_dedup.pipeline.manifest_content import (
     versions,
 )
 from dask_dedup.pipeline.materialize import add_particles, materialize_result
-from dask_dedup.pipeline.opening import open_inputs
+from dask_dedup.pipeline.open_inputs import open_inputs
 from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report

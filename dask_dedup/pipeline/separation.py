@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.dedup.spacing import Spacing
+    from dask_dedup.dedup.recommended_separation import Spacing
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.executors import Executor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dask_dedup.dedup.recommended_separation import Spacing
 from dask_dedup.dedup.separation import SeparationAnalysis, analyse_separations
-from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.dedup.vote_analysis import apply_votes
 from dask_dedup.errors import RunError
 

@@ -18,7 +18,7 @@ from dask_dedup.results.report.ticks import figures, round_step
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.spacing import Spacing
+    from dask_dedup.dedup.recommended_separation import Spacing
     from dask_dedup.results.report.neighbours import ClosePairs
     from dask_dedup.results.report.subject import Subject
 

@@ -10,8 +10,8 @@ from conftest import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.dedup import pairs, spacing
-from dask_dedup.dedup.spacing import Spacing, find_spacing
+from dask_dedup.dedup import pairs, recommended_separation
+from dask_dedup.dedup.recommended_separation import Spacing, find_spacing
 
 
 def lattice(step, side, axes=2):
@@ -132,7 +132,7 @@ def test_the_spacing_does_not_depend_on_the_order_of_rows(seed, sampled):
     points, micrographs = two_pickers()
     order = np.random.default_rng(seed).permutation(len(points))
     # Few pairs allowed: only some points are measured, with a KD-tree.
-    with mock.patch.object(spacing, "_PAIRS", 8_000 if sampled else 2_000_000):
+    with mock.patch.object(recommended_separation, "_PAIRS", 8_000 if sampled else 2_000_000):
         one = find_spacing(points, micrographs)
         assert one == find_spacing(points[order], micrographs[order])
     assert one.includes(one.recommended)
@@ -141,7 +141,7 @@ def test_the_spacing_does_not_depend_on_the_order_of_rows(seed, sampled):
 def test_a_sweep_and_a_tree_find_the_same_spacing():
     points, micrographs = two_pickers()
     one = find_spacing(points, micrographs)
-    with mock.patch.object(spacing, "sweep_pairs", return_value=None):
+    with mock.patch.object(recommended_separation, "sweep_pairs", return_value=None):
         other = find_spacing(points, micrographs)
     assert one == other
 
@@ -149,8 +149,8 @@ def test_a_sweep_and_a_tree_find_the_same_spacing():
 def test_the_recommended_separation_is_rounded_within_the_gap():
     radial = mock.Mock(distances=np.zeros(0), edges=np.array([0.0, 400.0]))
     # The geometric mean of 103 and 106.6 is 104.8, which would be 100.
-    assert spacing._recommend(radial, 103.0, 106.6) == 105.0
-    assert spacing._recommend(radial, 41.0, 139.0) == 75.0
+    assert recommended_separation._recommend(radial, 103.0, 106.6) == 105.0
+    assert recommended_separation._recommend(radial, 41.0, 139.0) == 75.0
 
 
 def test_the_gap_includes_its_ends():

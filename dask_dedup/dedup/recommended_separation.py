@@ -1,4 +1,4 @@
-"""Find the gap between the distances of duplicates and the distances of real neighbours."""
+"""Recommend a separation: one in the gap between the distances of duplicates and of real neighbours."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table, open_tables
 from dask_dedup.storage.access import check_access
-from dask_dedup.storage.paths import at, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +35,6 @@ def open_inputs(
     given = [*paths, *([micrographs] if micrographs else [])]
     check_access([*given, store.output])
     store.check_separate(given)
-    seen: set[Path] = set()
-    for path in paths:
-        location = resolve(at(path))
-        if location in seen:
-            raise InputError(f"{path}: passed twice as an input. Pass each table once.")
-        seen.add(location)
     tables, empty = open_tables(paths, params, names=names, allow_outside=allow_outside)
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
     return tables, empty, exposures
