@@ -480,8 +480,8 @@ class TestFaultyInputs:
 
     @pytest.mark.parametrize("rows", [0, 1])
     def test_tables_with_hardly_a_row_are_inspected(self, tmp_path, rows):
-        path = write_file(relion(rows), tmp_path / "picks.parquet")
-        found = inspect([path, path])
+        paths = [write_file(relion(rows), tmp_path / f"{name}.parquet") for name in "ab"]
+        found = inspect(paths)
         assert [entry.rows for entry in found.inputs] == [rows, rows]
         assert found.lines()
 
@@ -571,9 +571,10 @@ class TestLargeInputs:
 
 class TestOutput:
     def test_it_fits_a_terminal_of_100_columns(self, simulated, pickers, tmp_path):
-        long = tmp_path / ("a_name_that_goes_on_and_on_" * 4 + ".parquet")
-        write_file(cryosparc(), long)
-        for found in (simulated, inspect([long, long, *pickers])):
+        long = [tmp_path / ("a_name_that_goes_on_and_on_" * 4 + f"{end}.parquet") for end in "ab"]
+        for path in long:
+            write_file(cryosparc(), path)
+        for found in (simulated, inspect([*long, *pickers])):
             paths = [entry.path for entry in found.inputs]
             wide = [line for line in found.lines() if len(line) > 100]
             assert [line for line in wide if not any(path in line for path in paths)] == []
