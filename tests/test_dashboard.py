@@ -25,7 +25,7 @@ from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, run
 from dask_dedup.cluster.connect import start_local
-from dask_dedup.cluster.live_page import live_page_link
+from dask_dedup.cluster.live_page_link import live_page_link
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.monitoring.dashboard.plugin import MOST_RUNS, DedupPlugin, make_view
 from dask_dedup.monitoring.progress import TOPIC

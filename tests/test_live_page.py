@@ -26,7 +26,7 @@ from test_output import data
 
 from dask_dedup import DedupParams, run
 from dask_dedup.cluster.connect import start_local
-from dask_dedup.cluster.live_page import live_page_link, show_report
+from dask_dedup.cluster.live_page_link import live_page_link, show_report
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.monitoring.dashboard import plugin as plugins
 from dask_dedup.monitoring.dashboard.plugin import DedupPlugin, make_view

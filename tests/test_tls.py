@@ -27,7 +27,7 @@ from tornado.ioloop import IOLoop
 from dask_dedup import run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster import handshake
-from dask_dedup.cluster.live_page import live_page_link
+from dask_dedup.cluster.live_page_link import live_page_link
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.pipeline.executors import select
 

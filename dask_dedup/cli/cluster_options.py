@@ -173,7 +173,7 @@ def _check_bokeh() -> None:
 
 
 def _warn_without_page(client: Client) -> None:
-    from dask_dedup.cluster.live_page import live_page_link
+    from dask_dedup.cluster.live_page_link import live_page_link
 
     if not live_page_link(client):
         log.warning(

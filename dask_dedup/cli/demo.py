@@ -41,7 +41,7 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -
     """
     from dask_dedup import report, verify
     from dask_dedup.cluster.connect import start_local
-    from dask_dedup.cluster.live_page import live_page_link, show_report
+    from dask_dedup.cluster.live_page_link import live_page_link, show_report
     from dask_dedup.pipeline.events import reported
     from dask_dedup.results.compare import compare_results
     from dask_dedup.simulation import simulate_pickers

@@ -242,7 +242,7 @@ def _write_report(
 
 
 def _show_on_live_page(client: Client, result: RunResult, page: Path) -> None:
-    from dask_dedup.cluster.live_page import show_report
+    from dask_dedup.cluster.live_page_link import show_report
     from dask_dedup.pipeline.events import reported
 
     is_local = isinstance(page, type(Path()))

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dask_dedup.cluster.live_page import wait_for_visitors
+from dask_dedup.cluster.live_page_link import wait_for_visitors
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 

@@ -11,7 +11,7 @@ from dask_dedup.cluster.connect import (
     connect,
     start_local,
 )
-from dask_dedup.cluster.live_page import live_page_link
+from dask_dedup.cluster.live_page_link import live_page_link
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
