@@ -206,7 +206,7 @@ def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]
 def _with_matched_names(
     frame: Any, roles: ColumnRoles, micrographs: pa.Table | None, params: DedupParams
 ) -> ColumnRoles:
-    """Return the roles with the stripping for which names of a frame match the names of the micrograph table."""
+    """Choose which parts of names to ignore, so that a frame matches the micrograph table. Return the new roles."""
     found = NameMatch()
     if micrographs is not None:
         column = _as_arrow(frame, [roles.micrograph])

@@ -33,7 +33,7 @@ def live_page_link(client: Client) -> str | None:
 
 
 def show_report(client: Client, event: Event) -> None:
-    """Send the event of a written report to the live page. Ignore a scheduler that does not answer."""
+    """Send the event that the report is written to the live page. Do nothing if the scheduler does not answer."""
     with suppress(OSError, TimeoutError):
         if client.status == "running":
             client.log_event(TOPIC, event)

@@ -1,4 +1,4 @@
-"""Dask preload for nannies (memory settings) and workers (Ctrl-C).
+"""Dask preload: set the memory settings of nannies, and make workers silent after Ctrl-C.
 
 ``--preload-nanny dask_dedup.cluster.preload`` lets workers reuse freed memory, as a single process does.
 By default Dask and Arrow return memory to the system at once, which makes a run a third slower.

@@ -44,14 +44,15 @@ class Rejections(RowTable):
         Rank of the particle by score within its input and micrograph (`rank.standings`). NaN if the particle has no
         score, or if `score_scale` is not ``standing``.
     votes : (n,) uint16
-        Votes of a particle that is rejected for its votes; 0 for others.
+        Number of votes, if the particle is rejected because its votes do not meet the conditions; otherwise 0.
     winner_row_id : (n,) uint64
-        `NO_ROW_ID` if there is no winner. This applies to rows that were not compared or are rejected for their
-        votes, and to all rows if duplicates are removed entirely.
+        `NO_ROW_ID` if there is no winner: if the row was not compared, or is rejected because of its votes. With
+        `remove_entirely`, no row has a winner.
     winner_votes : (n,) uint16
         Votes of the winner; 0 if votes are not counted.
     distance : (n,) float64
-        Distance to the winner in angstrom (in stored units at separation 0); NaN for rows that are no duplicates.
+        Distance to the winner in angstrom. If the separation is 0, in the stored unit. NaN for rows that are not
+        duplicates.
     invalid : (n,) uint16
         `Reason` flags; 0 for duplicates.
     """

@@ -42,10 +42,10 @@ class Suppression:
         Distance of each rejected row to its winner, angstrom; NaN for kept rows. If duplicates are removed
         entirely, the distance to the closest duplicate.
     pairs : tuple, optional
-        All pairs of duplicates, if they were found at once. If there are `groups`, pairs of group numbers, otherwise
-        pairs of row numbers.
+        All pairs of duplicates, if a single search found them. If there are `groups`, pairs of group numbers,
+        otherwise pairs of row numbers.
     groups : CoincidentGroups, optional
-        The groups, if coincident rows were reduced to one row each.
+        The groups, if each group of coincident rows was reduced to one row.
     """
 
     rejected: Bools
@@ -142,8 +142,8 @@ def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) 
 def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
     """Apply the greedy rule to blocks of rows in the rank order `order`. The first block has about `length` rows.
 
-    Each block skips the rows already rejected. The rows that a block keeps reject all undecided rows
-    within the separation.
+    Each block skips the rows already rejected. Then all undecided rows within the separation of a kept row of the
+    block are rejected.
     """
     n = order.size
     result = Suppression.keep_all(n)

@@ -113,22 +113,23 @@ def measure_spacing(centres: Floats, micrographs: Indices) -> tuple[Spacing | No
     """Find the gap between distances of duplicates and of real neighbours.
 
     The radial density is ``g(r) = pairs(r) / expected(r)``. Here ``pairs`` is the observed number of pairs in a shell,
-    and ``expected`` is the number if the same number of particles are placed at random. This is ``sum of
-    n (n - 1) / 2 over micrographs * shell / area`` (volume for tomograms). Coincident particles count once. Let
-    ``P(r)`` be the greatest ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
+    and ``expected`` is the number if the same number of particles are placed at random: the sum over micrographs of
+    ``n (n - 1) / 2 * (area of the shell) / (area of the micrograph)``. For tomograms, volumes replace areas. Coincident
+    particles count once. Let ``P(r)`` be the greatest ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
 
     - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` at its end,
     - is wide: ``s >= 1.4 v``,
-    - has fewer pairs than ``g = P(v) / 2`` predicts, by at least 5 standard deviations. If each pair of particles
-      counts once (not from both ends, and not again for their duplicates), 3.5 are enough, but both are required.
+    - has fewer pairs than ``g = P(v) / 2`` predicts. The difference is at least 5 standard deviations if pairs are
+      counted from both ends and with duplicates. It is also at least 3.5 if each pair of particles is counted once.
 
-    The gap with the greatest ``s / v`` is used. Duplicates end at ``v`` if ``g`` up to ``v`` is at least ``P(v) / 2``.
-    Let ``f`` be the mean ``g`` over the first half of the gap. Neighbours begin at the last distance before ``s`` at
-    which ``g`` rises above ``f + (P(v) - f) / 10``.
+    The gap with the greatest ``s / v`` is used. If the mean of ``g`` up to ``v`` is at least ``P(v) / 2``, duplicates
+    end at ``v``. Let ``f`` be the mean ``g`` over the first half of the gap. Neighbours begin at the last distance
+    before ``s`` at which ``g`` rises above ``f + (P(v) - f) / 10``.
 
-    At the recommended separation, an error matters least. It is the ``r`` in the gap with the fewest pairs per angstrom
-    between ``r / 1.15`` and ``1.15 r``. If several ``r`` have the fewest pairs, it is their geometric mean. ``r`` is
-    at least a twentieth of the distance at which neighbours begin.
+    A small change of the recommended separation changes the result least. For each ``r`` in the gap, the pairs per
+    angstrom from ``r / 1.15`` to ``1.15 r`` are counted. The recommended separation is the ``r`` with the fewest. If
+    several ``r`` have the fewest pairs, their geometric mean is recommended. ``r`` is at least a twentieth of the
+    distance at which neighbours begin.
 
     Parameters
     ----------

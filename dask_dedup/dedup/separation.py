@@ -210,7 +210,8 @@ def keep_at(
     Returns
     -------
     separations : (s,) float64
-        The decided separations. Large separations with too many pairs are left out, except the run's own.
+        The separations for which the kept picks were found. Large separations with too many pairs are left out,
+        except the run's own.
     bits : (n,) uint32
         As in `SeparationAnalysis`.
     """

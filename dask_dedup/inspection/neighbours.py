@@ -85,7 +85,10 @@ class Centres:
         return replace(self, points=self.points + (1 + sign) * self.shift)
 
     def flipped(self, height: float = np.nan) -> Self:
-        """Return the centres with y flipped (height - y). Use `height` if any micrograph height is unknown."""
+        """Return the centres with y flipped (height - y).
+
+        If the height of any micrograph is unknown, use `height` for all micrographs.
+        """
         points, shift = self.points.copy(), self.shift
         points[:, 1] = (self.height if self.has_heights else height) - points[:, 1]
         if shift is not None:

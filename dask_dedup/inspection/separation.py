@@ -107,7 +107,7 @@ def advise_separation(
     separations: Sequence[float] | None,
     obstacle: str,
 ) -> SeparationAdvice:
-    """Find the recommended separation, and the picks of a sample that a run keeps at other separations.
+    """Find the recommended separation. Find how many picks of a sample a run keeps at each of several separations.
 
     Parameters
     ----------

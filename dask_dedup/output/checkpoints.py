@@ -87,7 +87,8 @@ class FragmentCheckpoint:
     files : dict of str to tuple of OutputFile
         Parquet files, by table.
     pieces : dict of str to str
-        SHA-256 of the notes and of each STAR or CryoSPARC part file, by path in the staging folder.
+        SHA-256 of each STAR or CryoSPARC part file, and of the file of notes for the report (`pipeline.notes`), by path
+        in the staging folder.
     """
 
     fragment: int

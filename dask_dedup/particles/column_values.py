@@ -81,7 +81,7 @@ class Columns:
         return np.asarray(values, dtype=np.uint64)
 
     def _whole(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-        """Convert decimals to uint64. Delta tables have them for unsigned integers."""
+        """Convert a column of decimals to uint64. Delta tables store unsigned integers as decimals."""
         try:
             return column.cast(pa.uint64())
         except pa.ArrowInvalid as error:

@@ -66,8 +66,8 @@ def make_voting(
 ) -> Voting | None:
     """Return the pickers and the rule of their votes, or None if votes are not counted.
 
-    `pickers` has the path of each input and the name of its picker, in order. `left_out` maps the path of each input
-    without a table to the name of its picker, or to "" if the user gave no name.
+    `pickers` has the path of each input and the name of its picker, in order. `left_out` maps the path of each empty
+    input to the name of its picker. The name is "" if the user gave none.
 
     Raises
     ------

@@ -24,7 +24,7 @@ DISTANCE_BINS = 64
 class ReportContents:
     """Counts over all compared rows, and a sample of these rows.
 
-    The numbers of rows, kept and rejected of each input are in the manifest.
+    The manifest has the numbers of all rows, kept rows and rejected rows of each input.
 
     Attributes
     ----------

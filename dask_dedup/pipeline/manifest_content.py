@@ -207,7 +207,7 @@ def list_outputs(
     totals: dict[str, Any],
     known: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Join part files to tables in the formats of the inputs. List all output files, Parquet included.
+    """Assemble part files into tables in the formats of the inputs. List all output files, Parquet included.
 
     `known` are entries for datasets that were written before. Raise RunError if two files have the same path.
     """

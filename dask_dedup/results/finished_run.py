@@ -94,7 +94,7 @@ class FinishedRun:
 
     @property
     def is_conversion(self) -> bool:
-        """Whether kept and rejected particles are in files that hold the particles of all inputs."""
+        """Whether the run converted its inputs. Then an output file can hold particles of all inputs."""
         return self.manifest["output_format"] in CONVERSIONS
 
     @property

@@ -40,8 +40,8 @@ def _settings(
 ) -> dict[str, str]:
     """Map the given names to S3 settings. Leave out unset settings. Return {} for a local path.
 
-    `botocore` also finds credentials in profiles. `deltalake` and `pyiceberg` search only the environment and
-    the machine's role.
+    `botocore` also finds credentials in profiles. `deltalake` and `pyiceberg` search only environment
+    variables and the IAM role of an AWS machine.
     """
     if not is_s3(path):
         return {}

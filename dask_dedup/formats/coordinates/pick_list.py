@@ -247,7 +247,10 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
 
 
 def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
-    """Return the pick files of micrographs that match a pattern such as ``Picks/*.mrc``. Search below the list."""
+    """Return the pick files of the micrographs that match a pattern such as ``Picks/*.mrc``.
+
+    The pattern is relative to the folder of the list.
+    """
     name = PurePosixPath(JOB_FOLDER.sub("", target.lstrip("/")))
     pattern = f"{name.parent}/*{suffix}"
     found = [

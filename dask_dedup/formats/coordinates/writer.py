@@ -70,7 +70,7 @@ def split(
 
 
 def _split_lines(part: FileSlice, block: bytes, keep: NDArray[np.bool_]) -> tuple[bytes, bytes]:
-    """Return the lines of kept picks and the lines of rejected picks. Both have the lines that are no picks."""
+    """Return the lines of kept picks and the lines of rejected picks. Both texts also contain the other lines."""
     starts, is_pick = find_lines(block)
     if np.count_nonzero(is_pick) != keep.size:
         raise changed_error(part.path)

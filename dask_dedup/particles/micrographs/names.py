@@ -96,7 +96,7 @@ class Naming:
         return self.new_names.get(name, name)
 
     def keys(self, names: Iterable[str]) -> NDArray[np.uint64]:
-        """Return the 64-bit key of each stored name: a hash of its compared form."""
+        """Return the 64-bit key of each stored name: the hash of the name that `compared` returns."""
         return hash_texts(map(self.compared, names))
 
 

@@ -155,7 +155,7 @@ class DistributedExecutor:
             yield from summaries
 
     def find_repeated_uids(self, job: Job) -> RepeatedUids:
-        """Find the uids that occur more than once. Workers compare them, in ranges of values."""
+        """Find the uids that occur more than once. Each task on a worker compares the uids in one range of values."""
         scanned = [*self._scanned.values()]
         with span("scan"):
             # After this method, only the picks are needed.

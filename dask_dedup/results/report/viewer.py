@@ -58,7 +58,7 @@ class EmbeddedMicrograph:
         Row number in ``contents.choice``.
     name, short : str
     picks : (n,) intp
-        Row numbers in the sample of the picks that are embedded.
+        The embedded picks, as row numbers in the sample.
     number, rejected : int
         Number of all picks of the micrograph, and of its rejected picks.
     field : View

@@ -1,7 +1,7 @@
 """Compute the content hashes of particles without a uid a second time.
 
-The definition is in `particles.content_hash`. The method differs from the run's on purpose: each row is a line of
-64-bit words, and texts are padded.
+The definition is in `particles.content_hash`. On purpose, the method is not the method of the run: the texts are
+padded to one length, and the rows become an array of 64-bit words.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class DecisionResults:
     Attributes
     ----------
     closest : float
-        Distance in angstrom of the closest two kept particles that may be duplicates; infinite if
-        no two are within `LOOK_AHEAD` separations.
+        Smallest distance between two kept particles, in angstrom. Pairs that are never duplicates, such as pairs of
+        one filament, do not count. Infinite if no distance is at most `LOOK_AHEAD` times the separation.
     rejected : int
         Number of rejected rows that could be compared.
     outvoted : int
