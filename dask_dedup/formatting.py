@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SINGULAR = {"have": "has", "are": "is", "occur": "occurs", "span": "spans"}
+_SINGULAR = {"have": "has", "are": "is", "were": "was", "occur": "occurs", "span": "spans"}
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:

@@ -12,6 +12,7 @@ import dask_dedup
 from dask_dedup.cli import main
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
+from dask_dedup.simulation import simulate_pickers
 
 OPTICS = (
     *("rlnOpticsGroupName", "rlnOpticsGroup", "rlnVoltage", "rlnSphericalAberration"),
@@ -210,6 +211,21 @@ def test_picks_without_a_known_centre_are_not_kept(tmp_path, form):
         InputError, match=r"EMAN: 2 rows that cannot be compared .*invalid='reject'"
     ):
         run([tmp_path / "EMAN"], tmp_path / "out", form, invalid="keep", **options)
+
+
+@pytest.mark.parametrize("in_table", [True, False], ids=["with a table", "without"])
+def test_coordinate_files_of_micrographs_matched_by_uid_are_verified(tmp_path, in_table):
+    """The names are in the micrograph table, or else in the column with the paths of micrographs."""
+    pickers = simulate_pickers(tmp_path / "picks", particles=600, micrographs=4)
+    options = {"micrographs": tmp_path / "picks/micrographs.parquet"} if in_table else {}
+    output = tmp_path / "out"
+    run(pickers, output, "relion-coordinates", **options)
+    first, second = sorted((output / "particles_kept").rglob("*_autopick.star"))[:2]
+    texts = first.read_text(), second.read_text()
+    first.write_text(texts[1])
+    second.write_text(texts[0])
+    rows = {check.name: check.passed for check in dask_dedup.verify(output).checks}
+    assert rows["rows"] is False
 
 
 def test_a_row_with_an_unknown_optics_group_is_named(tmp_path):

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 LONG = 120.0
 #: The error after a number of lost workers. Dask blames every task that they had, so any fragment may be named.
 KILLED_WHILE_WRITING = (
-    r"workers were killed while they had tasks such as writing \S+batch-\d+.parquet rows 0 to 19"
+    r"workers were killed while running tasks such as writing \S+batch-\d+.parquet rows 0 to 19"
 )
 
 

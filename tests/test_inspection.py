@@ -391,6 +391,13 @@ class TestFaultyInputs:
         assert outcome.exit_code == 0
         assert "problems (run refuses these inputs)" in outcome.stdout
 
+    def test_a_row_with_the_pixel_size_0_is_a_problem(self, tmp_path):
+        sizes = np.ones(120, np.float32)
+        sizes[5] = 0
+        columns = {"location/micrograph_psize_A": sizes}
+        found = inspect(write_file(cryosparc(columns=columns), tmp_path / "picks.parquet"))
+        assert any("row 5" in problem for problem in found.problems)
+
     def test_without_a_pixel_size_distances_are_in_pixels_without_shifts(self, tmp_path):
         bare = write_file(relion(300, drop=["rlnMicrographPixelSize"]), tmp_path / "bare.parquet")
         sized = write_file(relion(300, seed=1), tmp_path / "sized.parquet")

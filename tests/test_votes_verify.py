@@ -313,7 +313,7 @@ def test_a_file_of_the_wrong_fragment_is_found(result):
     one, other = result.read("votes", 0), result.read("votes", 1)
     result.write("votes", other, 0)
     result.write("votes", one, 1)
-    assert "which is out of place there" in result.failures()["votes"]
+    assert "which is out of order or belongs to another fragment" in result.failures()["votes"]
 
 
 # --- wrong decisions

@@ -57,7 +57,9 @@ def check_micrograph_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> 
 
 
 def _is_ten(one: float, other: float) -> bool:
-    return bool(abs(max(one, other) / min(one, other) / 10 - 1) <= TOLERANCE)
+    """Return whether one of two sizes is ten times the other. Both are 0 or more."""
+    low, high = sorted((one, other))
+    return bool(abs(high - 10 * low) <= TOLERANCE * 10 * low)
 
 
 def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:

@@ -10,6 +10,7 @@ from distributed import KilledWorker, as_completed
 from distributed.comm import CommClosedError
 
 from dask_dedup.errors import DedupError, RunError, causes
+from dask_dedup.formatting import counted
 from dask_dedup.pipeline.executors.batching import task_name
 from dask_dedup.pipeline.executors.memory import scratch_full
 from dask_dedup.pipeline.executors.watchdog import Watchdog
@@ -102,8 +103,8 @@ class FinishedTasks:
                 description = self._descriptions.get(error.task, before)
             # Dask counts a lost worker as a failure of all its tasks, including tasks that did not run yet.
             raise RunError(
-                f"{error.allowed_failures + 1} workers were killed while they had tasks such as "
-                f"{description}, probably out of memory. Give each worker more memory or fewer "
+                f"{counted(error.allowed_failures + 1, 'worker', 'were')} killed while running tasks "
+                f"such as {description}, probably out of memory. Give each worker more memory or fewer "
                 "threads, and run the same command again."
             ) from error
         except CancelledError as error:

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup import formats
+from dask_dedup.conversion.micrographs import name_column
+from dask_dedup.particles.column_names import MICROGRAPH_PATH
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.results.verify.converted import (
     SCORE,
@@ -16,11 +20,12 @@ from dask_dedup.results.verify.converted import (
     positions_differ,
 )
 from dask_dedup.results.verify.outcome import MismatchError
+from dask_dedup.storage.paths import under
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.results.finished_run import FinishedRun
@@ -44,6 +49,8 @@ class CoordinateFiles(Converted):
                 names = list(self.listed)
                 keys = roles.naming.keys(names).tolist()
                 self.listed_by_key |= dict(zip(keys, names, strict=True))
+        if all(roles.match == "uid" and not roles.groups for roles in inputs.roles):
+            self.listed_by_key |= _names_in_table(run)
         #: Rows of each micrograph that are not compared yet.
         self.content: dict[str, list[list[str]]] = {}
 
@@ -72,7 +79,8 @@ class CoordinateFiles(Converted):
         chosen = mask & ~found.micrographs.missing
         keys = found.picks.micrograph
         numbers = np.flatnonzero(chosen)
-        names = [self._find_name(int(keys[row]), found, row) for row in numbers.tolist()]
+        own = _stored_names(table, fragment, found)
+        names = [self._find_name(int(keys[row]), own[row]) for row in numbers.tolist()]
         written = []
         for name in names:
             rest = self._rest(name)
@@ -92,18 +100,16 @@ class CoordinateFiles(Converted):
             raise MismatchError(f"{self.listed[names[row]]}: a row from {fragment} has changed")
         self.add(names, positions, found, chosen)
 
-    def _find_name(self, key: int, found: Extract, row: int) -> str:
-        """Return the listed name of a row's micrograph."""
+    def _find_name(self, key: int, own: str) -> str:
+        """Return the listed name of the micrograph with this key. `own` is its name in the input, or ""."""
         if key not in self.name_of:
-            self.check_names([key], [self._search(key, found, row)], self.folder)
+            self.check_names([key], [self._search(key, own)], self.folder)
         return self.name_of[key]
 
-    def _search(self, key: int, found: Extract, row: int) -> str:
-        stored = found.micrographs.names
-        own = stored[found.micrographs.codes[row]] if stored else ""
+    def _search(self, key: int, own: str) -> str:
         name = self.listed_by_key.get(key, own)
         if name not in self.listed:  # the list has the name in the job's micrographs.star
-            alike = self.bare.get(FULL(own), [])
+            alike = self.bare.get(FULL(own), []) if own else []
             name = alike[0] if len(alike) == 1 else name
         if name not in self.listed:
             raise MismatchError(
@@ -122,6 +128,37 @@ class CoordinateFiles(Converted):
         for name in self.listed:
             if name not in self.content or self.content[name]:
                 raise MismatchError(f"{self.listed[name]}: more rows than duplicates implies")
+
+
+def _stored_names(table: ParticleTable, fragment: Fragment, found: Extract) -> list[str]:
+    """Return the stored name of each row's micrograph. Rows without a name have ""."""
+    codes, names = found.micrographs.codes, found.micrographs.names
+    if not names and MICROGRAPH_PATH in table.schema.names:  # micrographs are matched by uid
+        rows = formats.read(table, fragment, [MICROGRAPH_PATH])
+        codes, names = Columns(rows, table.path).texts(MICROGRAPH_PATH)
+    return [names[code] if names and code >= 0 else "" for code in codes.tolist()]
+
+
+def _names_in_table(run: FinishedRun) -> dict[int, str]:
+    """Map the uid of each micrograph to its name in the micrograph table of the run."""
+    given = run.manifest["micrographs"]
+    if not given:
+        return {}
+    table = formats.open_table(under(run.manifest["directory"], given), allow_outside=True)
+    column = name_column(table)
+    if column is None or "uid" not in table.schema.names:
+        return {}
+    found: dict[int, str] = {}
+    for fragment in table.fragments:
+        columns = Columns(formats.read(table, fragment, ["uid", column]), table.path)
+        codes, names = columns.texts(column)
+        uids = columns.integers("uid")
+        found |= {
+            uid: names[code]
+            for uid, code in zip(uids.tolist(), codes.tolist(), strict=True)
+            if code >= 0
+        }
+    return found
 
 
 def _rows(path: Path) -> list[list[str]]:
