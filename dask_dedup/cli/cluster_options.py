@@ -62,8 +62,8 @@ cluster_options = together(
         click.option(
             "--dashboard",
             is_flag=True,
-            help="Serve a live page of the run on this machine until the command ends. If no other cluster is chosen, "
-            "start a Dask cluster in this process, with all cores.",
+            help="Serve a live page of the run on this machine until the command ends. Without another "
+            "option for a cluster, the run uses a Dask cluster in this process, with all cores.",
         ),
         click.option(
             "--dashboard-address",

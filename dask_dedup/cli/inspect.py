@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     help="Also write an HTML page with the picks on micrographs and a slider for the separation.",
 )
 @click.option(
-    "-v", "--verbose", is_flag=True, help="Also print columns, distances and pairs of INPUTs."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also print the columns of each INPUT, distances of neighbours, and a comparison of each pair of INPUTs.",
 )
 @JSON
 def inspect(

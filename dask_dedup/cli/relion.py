@@ -108,8 +108,8 @@ def relion(
     """Remove duplicates as an External job of RELION.
 
     RELION calls this program with the folder of the job and the connected inputs. Other jobs can use the
-    kept particles, or the kept coordinates for Extract, as input. The whole result and its report are in
-    the subfolder dedup. In the Params tab of RELION, write an option without "--". Both min-separation
+    kept particles as input, and Extract can use the kept coordinates. The whole result and its report are
+    in the subfolder dedup. In the Params tab of RELION, write an option without "--". Both min-separation
     and min_separation work.
     """
     if in_parts and in_coords:

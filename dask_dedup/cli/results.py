@@ -98,8 +98,8 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     "--mode",
     type=click.Choice(["append", "replace", "replace-tagged"]),
     default="append",
-    help="append: add the rows of the run. replace: replace all rows of the table. replace-tagged: replace only the "
-    "rows that have the same tags and partition folders as the rows of the run.",
+    help="append: add the rows of the run. replace: replace all rows of the table. replace-tagged: replace only "
+    "rows of the table with the tags (--tag) and the partition values of this run.",
 )
 @click.option(
     "--tag",

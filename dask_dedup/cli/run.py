@@ -119,8 +119,8 @@ def run(
     - a Parquet file or folder, also hive-partitioned, with RELION or CryoSPARC column names
     - a Delta table (FOLDER?version=N for an older version)
 
-    NAME=INPUT names the picker of INPUT. In options, write NAME or INPUT. The kept pick files of this INPUT
-    are in particles_kept/NAME.
+    NAME=INPUT names the picker of INPUT. Options that take an INPUT, such as --flip-y, also accept its
+    NAME. The kept pick files of this INPUT are in particles_kept/NAME.
     """  # noqa: D301 (click reads the backspace)
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)

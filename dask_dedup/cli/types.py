@@ -185,7 +185,8 @@ input_options = together(
             type=click.Choice(CHOICES["match_micrographs"]),
             default="auto",
             help="How to match micrographs across inputs. auto: by uid if all inputs have uids and no option "
-            "changes names, else by name for pick files and for tables of different programs, else by path.",
+            "changes names. Otherwise by name if an input is pick files or the tables are of different programs. "
+            "Otherwise by path.",
         ),
         click.option(
             "--rename-micrographs",
@@ -325,8 +326,8 @@ dedup_options = together(
         click.option(
             "--undo-symmetry-expansion",
             is_flag=True,
-            help="Keep one of the symmetry copies of each particle, at any distance from each other. Symmetry copies "
-            "have the same sym_expand/src_uid.",
+            help="Keep one symmetry copy of each particle, however far apart the copies are. Symmetry copies have the "
+            "same sym_expand/src_uid.",
         ),
     ]
 )
