@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import click
     from sphinx.application import Sphinx
 
 DOCS = Path(__file__).resolve().parent
@@ -63,6 +64,8 @@ html_theme_options = {
 html_sidebars = {"index": [], "contributing/changelog": []}
 html_context = {"default_mode": "auto"}
 copyright = "the dask-dedup developers. BSD-3-Clause"
+# Options in help texts keep both hyphens.
+smartquotes = False
 
 #: Files of the repository that a page of the site includes.
 PAGES = {
@@ -110,6 +113,12 @@ def resolve_links(_: Sphinx, path: Path, __: str, content: list[str]) -> None:
     content[0] = _LINK.sub(lambda link: resolve_link(included, *link.groups()), content[0])
 
 
+def restore_brackets(_: Sphinx, __: click.Context, lines: list[str]) -> None:
+    """Restore the first bracket of a placeholder such as ``[INPUT=]A``, which sphinx-click removes."""
+    lines[:] = [re.sub(r"<([A-Z]+=?)\]", r"<[\1]", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     """Connect the handlers of this file."""
     app.connect("include-read", resolve_links)
+    app.connect("sphinx-click-process-options", restore_brackets)
