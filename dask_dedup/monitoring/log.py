@@ -65,25 +65,34 @@ class LineLog(logging.Handler):
             self.write(line)
 
 
+#: Loggers of Dask that report a lost scheduler.
+_DASK_LOGGERS = ("distributed.client", "distributed.batched")
+
+
 def log_to(log: LineLog, level: int = logging.INFO) -> None:
     """Write the messages of the package to `log` until the program ends."""
     logger = logging.getLogger("dask_dedup")
     logger.setLevel(level)
     logger.handlers = [log]
-    logging.getLogger("distributed.client").addFilter(_silent)
+    for name in _DASK_LOGGERS:
+        logging.getLogger(name).addFilter(_silent)
 
 
 @contextmanager
 def logging_to(log: LineLog) -> Iterator[LineLog]:
     """Write the messages of the package to `log`, and the warnings at the end. Then restore the loggers."""
-    logger, client = logging.getLogger("dask_dedup"), logging.getLogger("distributed.client")
-    handlers, before, filters = logger.handlers, logger.level, [*client.filters]
+    logger = logging.getLogger("dask_dedup")
+    handlers, before = logger.handlers, logger.level
+    dask_loggers = [logging.getLogger(name) for name in _DASK_LOGGERS]
+    filters = [[*each.filters] for each in dask_loggers]
     log_to(log)
     try:
         yield log
     finally:
         log.write_warnings()
-        logger.handlers, client.filters = handlers, filters
+        logger.handlers = handlers
+        for each, earlier in zip(dask_loggers, filters, strict=True):
+            each.filters = earlier
         logger.setLevel(before)
 
 
