@@ -63,7 +63,7 @@ def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path
     code, printed = interrupted(["run", source, "-o", out, "-q"], file.exists, patch)
     assert (out / "manifest.json").exists()
     assert not any(out.glob(".dask-dedup-*"))
-    assert code == 130
+    assert code == 130, printed
     message = f"dask-dedup: interrupted, but the result is complete. To write the report: dask-dedup report {out}"
     assert message in printed.splitlines()
 
@@ -73,7 +73,7 @@ def test_while_the_folder_is_prepared_nothing_stays(tmp_path):
     file = tmp_path / "waits"
     patch = waiting("dask_dedup.output.local._write_json", file)
     code, printed = interrupted(["run", source, "-o", out, "-q"], file.exists, patch)
-    assert code == 130
+    assert code == 130, printed
     assert printed == "dask-dedup: interrupted; nothing was written\n"
     assert not any(out.glob(".dask-dedup-*"))
 
@@ -86,7 +86,7 @@ def test_workers_print_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str(BLOCKED))
     words = ["run", source, "-o", out, "-q", "--no-report", "--workers", 2]
     code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")), release=release)
-    assert code == 130
+    assert code == 130, printed
     assert "Traceback" not in printed
     assert " - ERROR - " not in printed
     assert "Run the same command to resume" in printed or "nothing was written" in printed
@@ -113,7 +113,7 @@ def test_before_the_first_write_nothing_is_promised(tmp_path):
         handshake.read_scheduler_file = read
     """
     code, printed = interrupted(words, file.exists, patch)
-    assert code == 130
+    assert code == 130, printed
     assert printed == "dask-dedup: interrupted; nothing was written\n"
 
 
@@ -123,5 +123,5 @@ def test_other_commands_promise_nothing(tmp_path):
     file = tmp_path / "waits"
     patch = waiting("dask_dedup.inspection.inspect", file)
     code, printed = interrupted(["inspect", source], file.exists, patch)
-    assert code == 130
+    assert code == 130, printed
     assert printed == "dask-dedup: interrupted\n"
